@@ -1,4 +1,4 @@
-"""Metadata of qrkt_keras: names and ranges. `constraints.txt` holds the pinned set that CI installs."""
+"""Metadata of qrkt_keras, with ranges; `constraints.txt` holds the pinned set that CI installs."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 def version() -> str:
-    """Reads `__version__` without importing the package, whose dependencies may not be there yet."""
+    """Reads `__version__` without importing the package."""
     text = (ROOT / "qrkt_keras" / "__init__.py").read_text(encoding="utf-8")
     return re.search(r'^__version__ = "([^"]+)"$', text, flags=re.MULTILINE).group(1)
 
@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 INSTALL_REQUIRES = [
     "keras>=3.15.1,<4",
     # TensorFlow Quantum's ops are compiled against one minor release of TensorFlow. Never
-    # tensorflow-cpu: TFQ pulls tensorflow through tf-keras, and the two wheels overwrite each other.
+    # tensorflow-cpu: TFQ pulls tensorflow in through tf-keras, and the two overwrite each other.
     "tensorflow>=2.18.1,<2.19",
     "tensorflow-quantum>=0.7.6,<0.7.7",
     "cirq-core>=1.5,<1.6",

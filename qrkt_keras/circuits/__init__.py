@@ -1,6 +1,7 @@
-"""What a circuit is: specs, the named templates and their drawings."""
+"""What a circuit is: specs, the named templates, their lowering and their drawings."""
 
 from qrkt_keras.circuits import templates
+from qrkt_keras.circuits.lowering import Rotation, Unitary, UnsupportedGateError, lower
 from qrkt_keras.circuits.spec import CircuitSpec
 
-__all__ = ["CircuitSpec", "templates"]
+__all__ = ["CircuitSpec", "Rotation", "Unitary", "UnsupportedGateError", "lower", "templates"]

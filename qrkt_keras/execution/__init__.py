@@ -1,0 +1,24 @@
+"""How a circuit's expectation values are computed: one engine a file, one contract.
+
+`expectation(inputs (B, C, num_inputs), weights (copies, num_weights)) -> (B, copies, K)`, with C = 1
+(all copies see the same inputs) or C = copies.
+"""
+
+from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.pauli_propagation import PauliPropagation
+from qrkt_keras.execution.plan import ENGINES, Candidate, Plan, check_engine, make_engine, plan
+from qrkt_keras.execution.state_vector import StateVector
+from qrkt_keras.execution.tfq import TFQ
+
+__all__ = [
+    "ENGINES",
+    "TFQ",
+    "Candidate",
+    "PauliPropagation",
+    "Plan",
+    "StateVector",
+    "UnsupportedCircuitError",
+    "check_engine",
+    "make_engine",
+    "plan",
+]

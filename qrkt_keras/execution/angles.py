@@ -1,0 +1,126 @@
+"""Angles: sympy expressions of a circuit's symbols, evaluated for a whole batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import sympy
+from keras import ops
+
+from qrkt_keras.circuits import CircuitSpec
+
+
+def select(x, indices: Sequence[int]):
+    """`x[..., indices]`, as no operation or a slice where the indices allow it."""
+    size = len(indices)
+    first = indices[0] if size else 0
+    if list(indices) == list(range(first, first + size)):
+        return x if size == x.shape[-1] else x[..., first : first + size]
+    return ops.take(x, np.asarray(indices, dtype="int32"), axis=-1)
+
+
+class Angles:
+    """A list of angles as one function of inputs and weights.
+
+    An angle that is linear, `a = A x + B w + c`, costs a slice or a small product; one that
+    multiplies symbols is evaluated term by term.
+
+    Args:
+        expressions: sympy expressions, radians.
+        spec: the circuit whose symbols they use.
+
+    Call arguments:
+        inputs: `(B, C, num_inputs)`.
+        weights: `(copies, num_weights)`.
+
+    Returns:
+        `(B or 1, C or copies or 1, len(expressions))`, broadcasting against inputs and weights.
+    """
+
+    def __init__(self, expressions: Sequence[sympy.Expr], spec: CircuitSpec):
+        self.size = len(expressions)
+        columns = {symbol: (0, i) for i, symbol in enumerate(spec.inputs)}
+        columns |= {symbol: (1, i) for i, symbol in enumerate(spec.weights)}
+        linear = (np.zeros((self.size, spec.num_inputs)), np.zeros((self.size, spec.num_weights)))
+        self._constant = np.zeros(self.size)
+        self._terms: list[tuple[int, sympy.Expr]] = []
+        self._columns = columns
+        for row, expression in enumerate(expressions):
+            for term in sympy.Add.make_args(expression):
+                coefficient, rest = (
+                    (sympy.S.One, term) if term.is_Symbol else term.as_independent(sympy.Symbol)
+                )
+                if rest == 1:
+                    self._constant[row] += float(coefficient)
+                elif rest.is_Symbol:
+                    source, column = columns[rest]
+                    linear[source][row, column] += float(coefficient)
+                else:
+                    self._terms.append((row, term))
+        self._linear = tuple(_LinearPart(matrix) for matrix in linear)
+
+    @property
+    def uses_inputs(self) -> bool:
+        """Whether any angle depends on the data."""
+        return not self._linear[0].is_zero or any(
+            self._columns[symbol][0] == 0 for _, term in self._terms for symbol in term.free_symbols
+        )
+
+    def __call__(self, inputs, weights):
+        sources = (inputs, ops.expand_dims(weights, 0))
+        parts = [
+            part(source)
+            for part, source in zip(self._linear, sources, strict=True)
+            if not part.is_zero
+        ]
+        for row, term in self._terms:
+            column = np.eye(1, self.size, row)
+            value = _evaluate(term, sources, self._columns)
+            parts.append(value * ops.convert_to_tensor(column[0], dtype=inputs.dtype))
+        if self._constant.any() or not parts:
+            constant = self._constant.reshape(1, 1, -1)
+            parts.append(ops.convert_to_tensor(constant, dtype=inputs.dtype))
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+
+class _LinearPart:
+    def __init__(self, matrix: np.ndarray):
+        self.is_zero = not matrix.any()
+        self._matrix = matrix
+        used = np.count_nonzero(matrix, axis=1)
+        self._indices = matrix.astype(bool).argmax(axis=1).tolist() if (used <= 1).all() else None
+        self._scale = matrix.sum(axis=1)
+
+    def __call__(self, x):
+        if self._indices is None:
+            return ops.matmul(x, ops.convert_to_tensor(self._matrix.T, dtype=x.dtype))
+        x = select(x, self._indices)
+        if (self._scale == 1.0).all():
+            return x
+        return x * ops.convert_to_tensor(self._scale, dtype=x.dtype)
+
+
+def _evaluate(expression: sympy.Expr, sources, columns):
+    if expression.is_Symbol:
+        source, column = columns[expression]
+        return sources[source][..., column : column + 1]
+    if expression.is_number:
+        return float(expression)
+    values = [_evaluate(argument, sources, columns) for argument in expression.args]
+    if expression.is_Add:
+        return sum(values[1:], values[0])
+    if expression.is_Mul:
+        product = values[0]
+        for value in values[1:]:
+            product = product * value
+        return product
+    if expression.is_Pow:
+        return ops.power(values[0], values[1])
+    raise ValueError(
+        "An angle may use sums, products and powers of symbols and numbers only. "
+        f"Received: {expression}"
+    )

@@ -1,0 +1,536 @@
+"""Pauli propagation: exact expectation values without a state.
+
+Every observable is pushed back through the circuit (Heisenberg picture) to the circuit's first
+entangler. Before it the state is a product, where a Pauli string is worth the product of its
+qubits' Bloch components. The cost follows the light cone of the observables, not `2**n`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary, lower
+from qrkt_keras.circuits.lowering import UnsupportedGateError, pauli_matrix, pauli_words
+from qrkt_keras.execution.angles import Angles, select
+from qrkt_keras.execution.errors import UnsupportedCircuitError
+
+NAME = "pauli_propagation"
+MAX_STRINGS = 4096
+
+# Products of at most this many factors are taken column by column, longer ones by scan or tree.
+_SHORT = 3
+_TOLERANCE = 1e-12
+_AXES = {"X": ("Y", "Z"), "Y": ("Z", "X"), "Z": ("X", "Y")}
+
+# A factor of a product: ("bloch", qubit, letter), ("cos", rotation) or ("sin", rotation).
+_Factor = tuple
+
+
+class PauliPropagation:
+    """Expectation values as sums of products of single-qubit Bloch components.
+
+    A rotation `exp(-i a/2 P)` after the first entangler leaves a string `Q` that commutes with `P`
+    alone and splits one that does not: `Q -> cos(a) Q + sin(a) i P Q`. A constant gate maps a
+    string to its Pauli expansion, one string if the gate is Clifford.
+
+    Args:
+        spec: the circuit.
+
+    Call arguments:
+        inputs: `(B, C, num_inputs)` radians, C = 1 or copies.
+        weights: `(copies, num_weights)` radians.
+
+    Returns:
+        `(B, copies, num_observables)`.
+
+    Raises:
+        UnsupportedCircuitError: more than `MAX_STRINGS` strings, or a gate without Pauli form.
+
+    Example:
+        >>> import numpy as np
+        >>> from qrkt_keras.circuits import templates
+        >>> engine = PauliPropagation(templates.rx_ring(384))
+        >>> engine.expectation(np.zeros((2, 1, 384), "float32"), np.zeros((3, 384), "float32")).shape
+        TensorShape([2, 3, 384])
+    """
+
+    name = NAME
+    supports_jit = True
+
+    def __init__(self, spec: CircuitSpec):
+        self.spec = spec
+        self._program = _compile(spec)
+
+    @property
+    def num_strings(self) -> int:
+        """How many products are summed."""
+        return len(self._program.products)
+
+    @property
+    def flops(self) -> float:
+        """Estimated multiply-adds per example and copy."""
+        program = self._program
+        return float(
+            sum(10 * block.size for block in program.blocks)
+            + 10 * len(program.trigonometric)
+            + sum(max(len(product), 1) for product in program.products)
+        )
+
+    def expectation(self, inputs, weights):
+        """The observables' expectation values, see the class."""
+        program = self._program
+        columns = [block(inputs, weights) for block in program.blocks]
+        if program.body_angles is not None:
+            angles = program.body_angles(inputs, weights)
+            cosines = [i for kind, i in program.trigonometric if kind == "cos"]
+            sines = [i for kind, i in program.trigonometric if kind == "sin"]
+            columns += [ops.cos(select(angles, cosines))] if cosines else []
+            columns += [ops.sin(select(angles, sines))] if sines else []
+        values = _concatenate(columns)
+        if values is not None:
+            values = program.sum(program.multiply(values))
+            if program.constant.any():
+                values = values + ops.convert_to_tensor(program.constant, dtype=values.dtype)
+        else:
+            values = ops.convert_to_tensor(program.constant.reshape(1, 1, -1), dtype=inputs.dtype)
+        shape = (ops.shape(inputs)[0], ops.shape(weights)[0], self.spec.num_observables)
+        return ops.broadcast_to(values, shape)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """What is left to do at run time, all of it found at build time."""
+
+    blocks: tuple[_BlochBlock, ...]
+    body_angles: Angles | None
+    trigonometric: tuple[tuple[str, int], ...]
+    products: tuple[tuple[int, ...], ...]
+    multiply: _Products
+    sum: _Sum
+    constant: np.ndarray
+
+
+@functools.lru_cache(maxsize=256)
+def _compile(spec: CircuitSpec) -> _Program:
+    try:
+        steps = lower(spec)
+    except UnsupportedGateError as error:
+        raise UnsupportedCircuitError(NAME, str(error)) from error
+    prefix, body = _split_at_first_entangler(steps)
+    letters = {qubit: _reachable(sequence) for qubit, sequence in prefix.items()}
+
+    # One dictionary an observable: product of factors -> coefficient.
+    sums: list[dict[frozenset, float]] = []
+    total = 0
+    for observable in spec.observables:
+        terms = _propagate(spec, observable, body)
+        values: dict[frozenset, float] = defaultdict(float)
+        for (x, z, factors), coefficient in terms.items():
+            word = _letters(x, z)
+            if all(letter in letters.get(qubit, {"Z"}) for qubit, letter in word):
+                bloch = {("bloch", qubit, letter) for qubit, letter in word if qubit in prefix}
+                values[factors | bloch] += coefficient
+        sums.append({key: value for key, value in values.items() if abs(value) > _TOLERANCE})
+        total += len(sums[-1])
+        if total > MAX_STRINGS:
+            raise _too_many(total)
+
+    constant = np.array([values.pop(frozenset(), 0.0) for values in sums])
+    used: set[_Factor] = {factor for values in sums for key in values for factor in key}
+    blocks = _bloch_blocks(spec, prefix, used)
+    order: list[_Factor] = [factor for block in blocks for factor in block.factors]
+    rotations = sorted({factor[1] for factor in used if factor[0] != "bloch"})
+    trigonometric = [
+        (kind, rotations.index(i)) for kind in ("cos", "sin") for i in rotations if (kind, i) in used
+    ]
+    order += [(kind, rotations[i]) for kind, i in trigonometric]
+    position = {factor: i for i, factor in enumerate(order)}
+
+    products: dict[tuple[int, ...], int] = {}
+    entries = []
+    for row, values in enumerate(sums):
+        for key, coefficient in values.items():
+            product = tuple(sorted(position[factor] for factor in key))
+            entries.append((products.setdefault(product, len(products)), row, coefficient))
+    matrix = np.zeros((len(products), spec.num_observables))
+    for column, row, coefficient in entries:
+        matrix[column, row] += coefficient
+    return _Program(
+        blocks=tuple(blocks),
+        body_angles=Angles([body[i].angle for i in rotations], spec) if rotations else None,
+        trigonometric=tuple(trigonometric),
+        products=tuple(products),
+        multiply=_Products(tuple(products)),
+        sum=_Sum(matrix),
+        constant=constant,
+    )
+
+
+def _too_many(count: int) -> UnsupportedCircuitError:
+    return UnsupportedCircuitError(
+        NAME,
+        f"its observables split into more than {MAX_STRINGS} Pauli strings on the way back to the "
+        f"first entangler. Received: {count} strings or more",
+    )
+
+
+def _split_at_first_entangler(steps):
+    """Single-qubit steps that come before a qubit's first entangler, and all others in order."""
+    prefix: dict[int, list] = defaultdict(list)
+    body = []
+    entangled: set[int] = set()
+    for step in steps:
+        if len(step.qubits) == 1 and step.qubits[0] not in entangled:
+            prefix[step.qubits[0]].append(step)
+        else:
+            body.append(step)
+            entangled.update(step.qubits)
+    return dict(prefix), body
+
+
+# Strings. A Pauli string is a pair of bit masks (x, z), the operator
+# i**|x & z| * prod X**x Z**z, so Y has both bits. It is Hermitian.
+
+
+def _letters(x: int, z: int) -> list[tuple[int, str]]:
+    word = []
+    support = x | z
+    while support:
+        low = support & -support
+        qubit = low.bit_length() - 1
+        letter = "Y" if x & low and z & low else "X" if x & low else "Z"
+        word.append((qubit, letter))
+        support ^= low
+    return word
+
+
+def _masks(word) -> tuple[int, int]:
+    x = z = 0
+    for qubit, letter in word:
+        x |= (letter in "XY") << qubit
+        z |= (letter in "ZY") << qubit
+    return x, z
+
+
+def _product_sign(p: tuple[int, int], q: tuple[int, int]) -> int:
+    """The sign of `i P Q = sign * R` for anticommuting Hermitian strings."""
+    x, z = p[0] ^ q[0], p[1] ^ q[1]
+    power = (
+        1
+        + (p[0] & p[1]).bit_count()
+        + (q[0] & q[1]).bit_count()
+        + 2 * (p[1] & q[0]).bit_count()
+        - (x & z).bit_count()
+    )
+    return 1 if power % 4 == 0 else -1
+
+
+def _propagate(spec: CircuitSpec, observable, body):
+    """Strings before the body, each with the trigonometric factors that it has picked up."""
+    index = {qubit: i for i, qubit in enumerate(spec.qubits)}
+    terms: dict[tuple[int, int, frozenset], float] = defaultdict(float)
+    for string in observable:
+        word = [(index[qubit], str(pauli)) for qubit, pauli in string.items()]
+        terms[(*_masks(word), frozenset())] += string.coefficient.real
+    for i in reversed(range(len(body))):
+        step = body[i]
+        if isinstance(step, Rotation):
+            terms = _through_rotation(terms, i, _masks(step.pauli))
+        else:
+            terms = _through_unitary(terms, step)
+        if len(terms) > MAX_STRINGS:
+            raise _too_many(len(terms))
+    return terms
+
+
+def _through_rotation(terms, i: int, generator: tuple[int, int]):
+    px, pz = generator
+    result: dict = defaultdict(float)
+    for (x, z, factors), coefficient in terms.items():
+        if ((px & z).bit_count() + (pz & x).bit_count()) % 2 == 0:
+            result[(x, z, factors)] += coefficient
+            continue
+        sign = _product_sign(generator, (x, z))
+        result[(x, z, factors | {("cos", i)})] += coefficient
+        result[(x ^ px, z ^ pz, factors | {("sin", i)})] += sign * coefficient
+    return result
+
+
+def _through_unitary(terms, step: Unitary):
+    mask = sum(1 << qubit for qubit in step.qubits)
+    if not any((x | z) & mask for x, z, _ in terms):
+        return terms
+    result: dict = defaultdict(float)
+    for (x, z, factors), coefficient in terms.items():
+        if not (x | z) & mask:
+            result[(x, z, factors)] += coefficient
+            continue
+        local = dict(_letters(x & mask, z & mask))
+        word = "".join(local.get(qubit, "I") for qubit in step.qubits)
+        for image, weight in _conjugate(step.matrix.tobytes(), word):
+            pairs = [
+                (q, letter) for q, letter in zip(step.qubits, image, strict=True) if letter != "I"
+            ]
+            ix, iz = _masks(pairs)
+            result[(x & ~mask | ix, z & ~mask | iz, factors)] += coefficient * weight
+    return {key: value for key, value in result.items() if abs(value) > _TOLERANCE}
+
+
+@functools.lru_cache(maxsize=4096)
+def _conjugate(matrix: bytes, word: str) -> tuple[tuple[str, float], ...]:
+    """The Pauli expansion of `U^dagger P U`."""
+    size = 2 ** len(word)
+    unitary = np.frombuffer(matrix, dtype=np.complex128).reshape(size, size)
+    image = unitary.conj().T @ pauli_matrix(word) @ unitary
+    expansion = []
+    for candidate in pauli_words(len(word)):
+        coefficient = np.einsum("ij,ji->", pauli_matrix(candidate), image).real / size
+        if abs(coefficient) > 1e-9:
+            expansion.append((candidate, float(coefficient)))
+    return tuple(expansion)
+
+
+# Before the first entangler: Bloch vectors, a whole group of like qubits at a time.
+
+
+def _bloch_matrix(unitary: np.ndarray) -> np.ndarray:
+    """The rotation of the Bloch vector: `r_i' = sum_j tr(s_i U s_j U^dagger)/2 r_j`."""
+    paulis = [pauli_matrix(letter) for letter in "XYZ"]
+    rotation = [
+        [np.trace(a @ unitary @ b @ unitary.conj().T).real / 2 for b in paulis] for a in paulis
+    ]
+    return np.where(np.abs(rotation) < 1e-12, 0.0, rotation)
+
+
+def _reachable(sequence) -> set[str]:
+    """Bloch components that are not zero whatever the angles are."""
+    letters = {"Z"}
+    for step in sequence:
+        if isinstance(step, Rotation):
+            axis = step.pauli[0][1]
+            if letters & set(_AXES[axis]):
+                letters |= set(_AXES[axis])
+        else:
+            rotation = _bloch_matrix(step.matrix)
+            letters = {
+                letter
+                for row, letter in zip(rotation, "XYZ", strict=True)
+                if any(value and other in letters for value, other in zip(row, "XYZ", strict=True))
+            }
+    return letters
+
+
+def _bloch_blocks(spec, prefix, used) -> list[_BlochBlock]:
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for qubit in sorted(prefix):
+        letters = tuple(letter for letter in "XYZ" if ("bloch", qubit, letter) in used)
+        if letters:
+            structure = tuple(
+                step.pauli[0][1] if isinstance(step, Rotation) else step.matrix.tobytes()
+                for step in prefix[qubit]
+            )
+            groups[(structure, letters)].append(qubit)
+    return [
+        _BlochBlock(spec, qubits, [prefix[qubit] for qubit in qubits], letters)
+        for (_, letters), qubits in groups.items()
+    ]
+
+
+class _BlochBlock:
+    """Bloch components of qubits that see the same sequence of gates, with angles of their own."""
+
+    def __init__(self, spec, qubits, sequences, letters):
+        self.factors = [("bloch", qubit, letter) for letter in letters for qubit in qubits]
+        self.size = len(qubits) * len(sequences[0])
+        self._num_qubits = len(qubits)
+        self._letters = letters
+        self._steps: list[tuple] = []
+        for column in zip(*sequences, strict=True):
+            step = column[0]
+            if isinstance(step, Rotation):
+                angles = Angles([other.angle for other in column], spec)
+                self._steps.append((step.pauli[0][1], angles))
+            else:
+                self._steps.append((None, _bloch_matrix(step.matrix)))
+        # Which components each step must yield, found backwards, so that none is made in vain.
+        self._wanted = [set(letters)]
+        for axis, data in reversed(self._steps):
+            wanted = self._wanted[0]
+            if axis is None:
+                wanted = {
+                    "XYZ"[j]
+                    for j in range(3)
+                    if any(data["XYZ".index(letter), j] for letter in wanted)
+                }
+            elif wanted & set(_AXES[axis]):
+                wanted = wanted | set(_AXES[axis])
+            self._wanted.insert(0, wanted)
+
+    def __call__(self, inputs, weights):
+        bloch: dict[str, object] = {"Z": 1.0}
+        for (axis, data), wanted in zip(self._steps, self._wanted[1:], strict=True):
+            if axis is None:
+                bloch = _rotate_by_matrix(bloch, data, wanted)
+            elif wanted & set(_AXES[axis]):
+                bloch = _rotate(bloch, axis, data(inputs, weights), wanted)
+        # A component that only constant gates have made is a number: give it its axes.
+        return _concatenate(
+            [
+                ops.full((1, 1, self._num_qubits), value, dtype=inputs.dtype)
+                if isinstance(value, float)
+                else value
+                for value in (bloch[letter] for letter in self._letters)
+            ]
+        )
+
+
+def _rotate(bloch, axis, angle, wanted):
+    first, second = _AXES[axis]
+    b, c = bloch.get(first), bloch.get(second)
+    if b is None and c is None:
+        return bloch
+    cos, sin = ops.cos(angle), ops.sin(angle)
+    result = {axis: bloch[axis]} if axis in bloch else {}
+    if first in wanted:
+        result[first] = _sum_products((b, cos, 1), (c, sin, -1))
+    if second in wanted:
+        result[second] = _sum_products((b, sin, 1), (c, cos, 1))
+    return result
+
+
+def _sum_products(*terms):
+    total = None
+    for value, factor, sign in terms:
+        if value is None:
+            continue
+        term = factor if isinstance(value, float) and value == 1.0 else value * factor
+        if total is None:
+            total = term if sign > 0 else -term
+        else:
+            total = total + term if sign > 0 else total - term
+    return total
+
+
+def _rotate_by_matrix(bloch, rotation, wanted):
+    result = {}
+    for row, letter in zip(rotation, "XYZ", strict=True):
+        if letter not in wanted:
+            continue
+        terms = [
+            value * bloch[other]
+            for value, other in zip(row.tolist(), "XYZ", strict=True)
+            if value and other in bloch
+        ]
+        if terms:
+            result[letter] = sum(terms[1:], terms[0])
+    return result
+
+
+# Products and their sums.
+
+
+class _Products:
+    """Products of columns: `(…, factors) -> (…, products)`.
+
+    Products over ranges with one start come from one scan, short ones column by column, the rest
+    from a tree; all by multiplication alone, so that every derivative is right at zeros too.
+    """
+
+    def __init__(self, products: tuple[tuple[int, ...], ...]):
+        self._blocks: list[tuple] = []
+        order: list[int] = []
+        starts: dict[int, list[int]] = defaultdict(list)
+        for i, product in enumerate(products):
+            if product == tuple(range(product[0], product[0] + len(product))):
+                starts[product[0]].append(i)
+        scanned: set[int] = set()
+        for start, members in starts.items():
+            longest = max(len(products[i]) for i in members)
+            if len(members) > 1 and longest > _SHORT:
+                members = sorted(members, key=lambda i: len(products[i]))
+                ends = [len(products[i]) - 1 for i in members]
+                self._blocks.append(("scan", start, longest, ends))
+                order += members
+                scanned.update(members)
+        rest = [i for i in range(len(products)) if i not in scanned]
+        lengths = Counter(len(products[i]) for i in rest)
+        for length in sorted(lengths):
+            members = [i for i in rest if len(products[i]) == length]
+            index = np.array([products[i] for i in members])
+            self._blocks.append(("columns" if length <= _SHORT else "tree", index))
+            order += members
+        self._order = np.argsort(order).tolist()
+
+    def __call__(self, factors):
+        results = [getattr(self, "_" + block[0])(factors, *block[1:]) for block in self._blocks]
+        return select(ops.concatenate(results, -1) if len(results) > 1 else results[0], self._order)
+
+    @staticmethod
+    def _scan(factors, start, length, ends):
+        values = factors[..., start : start + length]
+        shift = 1
+        while shift < length:
+            shifted = values[..., shift:] * values[..., :-shift]
+            values = ops.concatenate([values[..., :shift], shifted], -1)
+            shift *= 2
+        return select(values, ends)
+
+    @staticmethod
+    def _columns(factors, index):
+        value = select(factors, index[:, 0].tolist())
+        for column in index.T[1:]:
+            value = value * select(factors, column.tolist())
+        return value
+
+    @staticmethod
+    def _tree(factors, index):
+        count, length = index.shape
+        values = select(factors, index.reshape(-1).tolist())
+        values = ops.reshape(values, (*ops.shape(factors)[:-1], count, length))
+        while length > 1:
+            half = length // 2
+            product = values[..., :half] * values[..., half : 2 * half]
+            if length % 2:
+                product = ops.concatenate([product, values[..., -1:]], -1)
+            values, length = product, half + length % 2
+        return values[..., 0]
+
+
+class _Sum:
+    """Products times coefficients, summed to observables; a sign where that is all there is."""
+
+    def __init__(self, matrix: np.ndarray):
+        self._matrix = matrix
+        nonzero = matrix != 0
+        single = (nonzero.sum(0) == 1).all()
+        self._indices = nonzero.argmax(0).tolist() if single else None
+        self._scale = matrix.sum(0)
+
+    def __call__(self, products):
+        if self._indices is None:
+            return ops.matmul(products, ops.convert_to_tensor(self._matrix, dtype=products.dtype))
+        products = select(products, self._indices)
+        if (self._scale == 1.0).all():
+            return products
+        return products * ops.convert_to_tensor(self._scale, dtype=products.dtype)
+
+
+def _concatenate(columns):
+    if len(columns) < 2:
+        return columns[0] if columns else None
+    shape = functools.reduce(_broadcast, (ops.shape(column)[:2] for column in columns))
+    return ops.concatenate(
+        [ops.broadcast_to(column, (*shape, column.shape[-1])) for column in columns], -1
+    )
+
+
+def _broadcast(first, second):
+    # The leading axes are 1, the batch or the copies; the batch may be symbolic or zero.
+    return tuple(
+        b if isinstance(a, int) and a == 1 else a for a, b in zip(first, second, strict=True)
+    )

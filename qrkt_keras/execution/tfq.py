@@ -1,0 +1,251 @@
+"""TensorFlow Quantum: its simulator and differentiators, by its ops.
+
+TFQ's layers are written for Keras 2; its ops are not, and are what this engine calls. They have no
+XLA kernel, no second derivative, and run on TensorFlow only.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import cirq
+import keras
+import sympy
+from keras import ops
+
+from qrkt_keras.circuits import CircuitSpec
+from qrkt_keras.execution.errors import UnsupportedCircuitError
+
+NAME = "tfq"
+MAX_QUBITS = 26
+
+DIFFERENTIATORS = ("adjoint", "parameter_shift", "forward_difference", "central_difference")
+
+
+class TFQ:
+    """Expectation values by TensorFlow Quantum's ops.
+
+    Args:
+        spec: the circuit. Gates that TFQ cannot serialise are decomposed where Cirq knows how.
+        differentiator: "adjoint" (default without repetitions), "parameter_shift" (default with
+            repetitions), "forward_difference" or "central_difference".
+        repetitions: shots an observable; None is exact. TFQ's sampling ignores seeds.
+
+    Call arguments:
+        inputs: `(B, C, num_inputs)` radians, C = 1 or copies.
+        weights: `(copies, num_weights)` radians.
+
+    Returns:
+        `(B, copies, num_observables)`, float32 whatever the inputs' precision.
+
+    Raises:
+        UnsupportedCircuitError: another Keras backend than TensorFlow, too many qubits, or a gate
+            or symbol expression that TFQ cannot hold, named.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from qrkt_keras.circuits import templates
+        >>> engine = TFQ(templates.ry_ring(2))
+        >>> engine.expectation(tf.zeros((2, 1, 2)), tf.zeros((1, 2))).shape
+        TensorShape([2, 1, 2])
+    """
+
+    name = NAME
+    supports_jit = False
+
+    def __init__(
+        self,
+        spec: CircuitSpec,
+        differentiator: str | None = None,
+        repetitions: int | None = None,
+    ):
+        if differentiator is None:
+            differentiator = "adjoint" if repetitions is None else "parameter_shift"
+        if differentiator not in DIFFERENTIATORS:
+            raise ValueError(
+                f"differentiator must be one of {DIFFERENTIATORS}. Received: {differentiator!r}"
+            )
+        if repetitions is not None and differentiator == "adjoint":
+            raise ValueError(
+                "The adjoint differentiator is exact and takes no repetitions. "
+                f"Received: repetitions={repetitions!r}"
+            )
+        check(spec)
+        self.spec = spec
+        self._repetitions = repetitions
+        self._symbols = [symbol.name for symbol in (*spec.inputs, *spec.weights)]
+        program, observables = _serialise(spec)
+        self._program, self._observables = program, observables
+        self._expectation = _expectation_op(differentiator, repetitions is not None)
+
+    def expectation(self, inputs, weights):
+        """The observables' expectation values, see the class."""
+        import tensorflow as tf
+
+        dtype = inputs.dtype
+        batch, copies = ops.shape(inputs)[0], ops.shape(weights)[0]
+        symbols = ops.concatenate(
+            [
+                ops.broadcast_to(inputs, (batch, copies, self.spec.num_inputs)),
+                ops.broadcast_to(weights[None], (batch, copies, self.spec.num_weights)),
+            ],
+            -1,
+        )
+        rows = batch * copies
+        values = ops.cast(ops.reshape(symbols, (rows, len(self._symbols))), "float32")
+        arguments = [
+            tf.tile(self._program, [rows]),
+            tf.constant(self._symbols, dtype=tf.string),
+            values,
+            tf.tile(self._observables, [rows, 1]),
+        ]
+        if self._repetitions is not None:
+            shape = [rows, self.spec.num_observables]
+            arguments.append(tf.fill(shape, self._repetitions))
+        values = self._expectation(*arguments)
+        shape = (batch, copies, self.spec.num_observables)
+        return ops.cast(ops.reshape(values, shape), dtype)
+
+
+def check(spec: CircuitSpec) -> None:
+    """Raise UnsupportedCircuitError, naming what TFQ cannot run, without importing TFQ."""
+    if keras.backend.backend() != "tensorflow":
+        raise UnsupportedCircuitError(
+            NAME, f"it needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()!r}"
+        )
+    if spec.num_qubits > MAX_QUBITS:
+        raise UnsupportedCircuitError(
+            NAME, f"it holds at most {MAX_QUBITS} qubits. Received: num_qubits={spec.num_qubits}"
+        )
+    _translate(spec)
+
+
+def load_ops() -> None:
+    """Load TFQ's shared libraries, which a plain import leaves for later.
+
+    A SavedModel with TFQ's ops loads only once their libraries are in the process.
+    """
+    from tensorflow_quantum.core.ops import (  # noqa: F401
+        tfq_adj_grad_op,
+        tfq_ps_util_ops,
+        tfq_simulate_ops,
+        tfq_utility_ops,
+    )
+
+    for module in (tfq_adj_grad_op, tfq_ps_util_ops, tfq_simulate_ops, tfq_utility_ops):
+        for name in dir(module):
+            getattr(module, name)
+
+
+# What TFQ's serializer takes; an operation outside is decomposed or refused.
+_GATES = (
+    cirq.XPowGate,
+    cirq.YPowGate,
+    cirq.ZPowGate,
+    cirq.HPowGate,
+    cirq.CZPowGate,
+    cirq.CXPowGate,
+    cirq.SwapPowGate,
+    cirq.ISwapPowGate,
+    cirq.XXPowGate,
+    cirq.YYPowGate,
+    cirq.ZZPowGate,
+    cirq.PhasedISwapPowGate,
+    cirq.FSimGate,
+    cirq.PhasedXPowGate,
+    cirq.IdentityGate,
+)
+
+
+def _translate(spec: CircuitSpec) -> cirq.Circuit:
+    qubits = {qubit: cirq.GridQubit(0, i) for i, qubit in enumerate(spec.qubits)}
+    operations = [
+        part.transform_qubits(qubits)
+        for operation in spec.circuit.all_operations()
+        for part in _parts(operation.untagged)
+    ]
+    return cirq.Circuit(operations)
+
+
+def _parts(operation: cirq.Operation) -> list[cirq.Operation]:
+    if isinstance(operation.gate, _GATES):
+        # A gate by a sum of angles is a product of gates; TFQ knows only scalar * symbol.
+        split = _split_sum(operation)
+        for part in split:
+            for value in _parameters(part.gate):
+                _check_expression(value, operation)
+        return split
+    parts = cirq.decompose_once(operation, default=None)
+    if parts is None:
+        raise UnsupportedCircuitError(
+            NAME,
+            f"it cannot serialise the gate and Cirq cannot decompose it. Received: {operation!r}",
+        )
+    return [piece for part in parts for piece in _parts(part.untagged)]
+
+
+def _split_sum(operation: cirq.Operation) -> list[cirq.Operation]:
+    gate = operation.gate
+    if not (isinstance(gate, cirq.EigenGate) and cirq.is_parameterized(gate)):
+        return [operation]
+    terms = sympy.Add.make_args(sympy.expand(gate.exponent))
+    return [gate._with_exponent(term).on(*operation.qubits) for term in terms]
+
+
+def _parameters(gate: cirq.Gate) -> list:
+    names = ("exponent", "phase_exponent", "theta", "phi")
+    return [getattr(gate, name) for name in names if hasattr(gate, name)]
+
+
+def _check_expression(value, operation: cirq.Operation) -> None:
+    if not isinstance(value, sympy.Basic) or value.is_number:
+        return
+    scalar, rest = value.as_independent(sympy.Symbol)
+    if not (rest.is_Symbol and scalar.is_number):
+        raise UnsupportedCircuitError(
+            NAME,
+            "its angles are scalar * symbol, at most summed. "
+            f"Received: {value} in {operation!r}",
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _serialise(spec: CircuitSpec):
+    import tensorflow as tf
+    import tensorflow_quantum as tfq
+
+    qubits = {qubit: cirq.GridQubit(0, i) for i, qubit in enumerate(spec.qubits)}
+    with tf.init_scope():
+        program = tfq.convert_to_tensor([_translate(spec)], deterministic_proto_serialize=True)
+        observables = tfq.convert_to_tensor(
+            [[observable.with_qubits(*(qubits[q] for q in observable.qubits))
+              for observable in spec.observables]],
+            deterministic_proto_serialize=True,
+        )
+        # Bytes, not tensors: the engine outlives the graph in which it was made.
+        return program.numpy(), observables.numpy()
+
+
+@functools.lru_cache(maxsize=16)
+def _expectation_op(differentiator: str, sampled: bool):
+    import tensorflow_quantum as tfq
+
+    makers = {
+        "adjoint": tfq.differentiators.Adjoint,
+        "parameter_shift": tfq.differentiators.ParameterShift,
+        "forward_difference": tfq.differentiators.ForwardDifference,
+        "central_difference": tfq.differentiators.CentralDifference,
+    }
+    maker = makers[differentiator]()
+    # An op belongs to one differentiator: `generate_differentiable_op` refuses a second time.
+    maker.refresh()
+    if sampled:
+        op = tfq.get_sampled_expectation_op()
+        return maker.generate_differentiable_op(sampled_op=op)
+    return maker.generate_differentiable_op(analytic_op=tfq.get_expectation_op())
+
+
+def flops(spec: CircuitSpec) -> float:
+    """Estimated multiply-adds per example and copy: a state vector, gate by gate."""
+    gates = sum(2.0 ** len(operation.qubits) for operation in spec.circuit.all_operations())
+    return 2.0**spec.num_qubits * (2 * gates + 4 * spec.num_observables)

@@ -103,6 +103,8 @@ def _lower_operation(
     operation: cirq.Operation, index: dict[cirq.Qid, int]
 ) -> list[Rotation | Unitary]:
     operation = operation.untagged
+    if not operation.qubits:  # a global phase
+        return []
     qubits = tuple(index[qubit] for qubit in operation.qubits)
     if not cirq.is_parameterized(operation):
         if len(qubits) <= _LARGEST_CONSTANT:

@@ -74,7 +74,8 @@ class StateVector:
     def flops(self) -> float:
         """Estimated multiply-adds per example and copy."""
         size = 2.0**self.spec.num_qubits
-        return size * (sum(step.flops for step in self._steps) + self._read_out.flops)
+        trigonometric = 10.0 * self._angles.size
+        return trigonometric + size * (sum(s.flops for s in self._steps) + self._read_out.flops)
 
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
@@ -104,24 +105,26 @@ def _bits(num_qubits: int) -> np.ndarray:
 
 
 class _Flip:
-    """`psi[k] -> psi[k ^ mask]` for a set of qubits, as reversals of merged axes."""
+    """`psi[k] -> psi[k ^ mask]` for a set of qubits: each run of neighbours is one reversed axis."""
 
     def __init__(self, qubits, num_qubits: int):
-        self.size = 2**num_qubits
-        shape, axes, start = [], [], 0
+        runs: list[list[int]] = []
         for qubit in sorted(qubits):
-            shape += [2 ** (qubit - start), 2]
-            axes.append(len(shape) + 1)  # two leading axes: batch and copies
-            start = qubit + 1
-        self._shape = (*shape, 2 ** (num_qubits - start))
-        self._axes = axes
+            if runs and runs[-1][-1] == qubit - 1:
+                runs[-1].append(qubit)
+            else:
+                runs.append([qubit])
+        # One run at a time: TensorFlow reverses tensors of at most eight axes.
+        self._shapes = [
+            (2 ** run[0], 2 ** len(run), 2 ** (num_qubits - 1 - run[-1])) for run in runs
+        ]
+        self._size = 2**num_qubits
 
     def __call__(self, x):
-        if not self._axes:
-            return x
         leading = ops.shape(x)[:2]
-        x = ops.flip(ops.reshape(x, (*leading, *self._shape)), self._axes)
-        return ops.reshape(x, (*leading, self.size))
+        for shape in self._shapes:
+            x = ops.flip(ops.reshape(x, (*leading, *shape)), 3)
+        return ops.reshape(x, (*leading, self._size)) if self._shapes else x
 
 
 class _PauliString:

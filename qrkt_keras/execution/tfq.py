@@ -168,6 +168,8 @@ def _translate(spec: CircuitSpec) -> cirq.Circuit:
 
 
 def _parts(operation: cirq.Operation) -> list[cirq.Operation]:
+    if not operation.qubits:  # a global phase
+        return []
     if isinstance(operation.gate, _GATES):
         # A gate by a sum of angles is a product of gates; TFQ knows only scalar * symbol.
         split = _split_sum(operation)
@@ -189,7 +191,10 @@ def _split_sum(operation: cirq.Operation) -> list[cirq.Operation]:
     if not (isinstance(gate, cirq.EigenGate) and cirq.is_parameterized(gate)):
         return [operation]
     terms = sympy.Add.make_args(sympy.expand(gate.exponent))
-    return [gate._with_exponent(term).on(*operation.qubits) for term in terms]
+    return [
+        gate._with_exponent(float(term) if term.is_number else term).on(*operation.qubits)
+        for term in terms
+    ]
 
 
 def _parameters(gate: cirq.Gate) -> list:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sympy
 import tensorflow as tf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from support.reference import cirq_expectation, cirq_gradient
 
@@ -181,11 +181,20 @@ RANDOM = settings(
 )
 
 
+def accepted(engine, spec):
+    """The engine, or another example where the strings of this one explode."""
+    try:
+        return ENGINES[engine](spec)
+    except UnsupportedCircuitError as error:
+        assert "Pauli strings" in str(error)
+        reject()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 @RANDOM
 @given(spec=random_specs(), seed=st.integers(0, 1000))
 def test_random_circuits(engine, spec, seed):
-    check_against_cirq(ENGINES[engine](spec), spec, seed)
+    check_against_cirq(accepted(engine, spec), spec, seed)
 
 
 @pytest.mark.parametrize("engine", ["pauli_propagation", "state_vector"])
@@ -193,7 +202,7 @@ def test_random_circuits(engine, spec, seed):
 @given(spec=random_specs(extended=True), seed=st.integers(0, 1000))
 def test_random_circuits_beyond_tfq(engine, spec, seed):
     """Products of symbols, controlled rotations, matrix and three-qubit gates."""
-    check_against_cirq(ENGINES[engine](spec), spec, seed)
+    check_against_cirq(accepted(engine, spec), spec, seed)
 
 
 # Closed forms of SPEC.md section 1.

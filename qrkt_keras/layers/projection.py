@@ -1,0 +1,200 @@
+"""What attention projects with: circuits, or the Dense layer that is their classical twin."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from qrkt_keras.circuits import CircuitSpec, templates
+from qrkt_keras.execution import check_engine
+from qrkt_keras.layers.pqc import PQC
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Returns `value` as an int, or refuses it in the words of the argument `name`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+    return int(value)
+
+
+def dropout_rate(value: Any) -> float:
+    """Returns a dropout rate as a float, or refuses it."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value < 1:
+        raise ValueError(f"`dropout` must be at least 0 and below 1. Received: dropout={value!r}")
+    return float(value)
+
+
+def read_template(
+    template: str | CircuitSpec | Mapping[str, str], num_ansatz_layers: int
+) -> str | CircuitSpec:
+    """Returns a template's name, or the circuit given in its place (itself or its config).
+
+    Raises:
+        ValueError: If there is no template of that name, or not with so many layers.
+        TypeError: If it is neither a name nor a circuit.
+    """
+    if isinstance(template, str):
+        templates.get(template, 1, num_layers=num_ansatz_layers)
+        return template
+    if isinstance(template, Mapping) and set(template) == {"circuit_spec"}:
+        return CircuitSpec.from_json(template["circuit_spec"])
+    if isinstance(template, CircuitSpec):
+        return template
+    raise TypeError(
+        "`template` must be the name of a template or a CircuitSpec. "
+        f"Received: {template!r} of type {type(template).__name__}"
+    )
+
+
+def template_config(template: str | CircuitSpec) -> str | dict[str, str]:
+    """Returns what `read_template` reads back, as JSON data."""
+    return template if isinstance(template, str) else {"circuit_spec": template.to_json()}
+
+
+def circuit_of_width(
+    template: str | CircuitSpec, width: int, num_ansatz_layers: int = 1
+) -> CircuitSpec:
+    """Returns the circuit that maps `width` features to `width` features.
+
+    Args:
+        template: Name of a template, or a `CircuitSpec` to be used as it is.
+        width: Number of inputs, and of observables.
+        num_ansatz_layers: Layers of the template; a `CircuitSpec` has its own.
+
+    Raises:
+        ValueError: If the circuit has not `width` inputs and `width` observables.
+    """
+    spec = template
+    if isinstance(template, str):
+        spec = templates.get(template, width, num_layers=num_ansatz_layers)
+    if (spec.num_inputs, spec.num_observables) != (width, width):
+        raise ValueError(
+            f"A circuit in this place must take {width} inputs and have {width} observables. "
+            f"Received: {spec.num_inputs} inputs and {spec.num_observables} observables"
+        )
+    return spec
+
+
+@keras.saving.register_keras_serializable(package="qrkt_keras")
+class Projection(keras.layers.Layer):
+    """Maps `width` features to `width` features, by a circuit or by its classical twin.
+
+    `y_c = <O>(x, theta_c)` for a circuit, `y_c = x W_c + b_c` for the twin, where `c` counts the
+    `copies`: independent weights that all see the same input.
+
+    Args:
+        width: Number of features in and out.
+        copies: Number of independent projections, or `None` for one without an axis of its own.
+        quantum: `False` for the classical twin, one `Dense` for all copies.
+        template: Name of a circuit template, or a `CircuitSpec` of `width` inputs and observables.
+        num_ansatz_layers: Layers of the template.
+        engine: Engine that computes the circuit.
+
+    Call arguments:
+        inputs: Tensor of shape `(..., width)`, in radians for circuits.
+
+    Returns:
+        A tensor of shape `(..., width)`, or `(..., copies, width)`; in [-1, 1] for the templates.
+
+    Raises:
+        ValueError: If the width of the input is not `width`, or the circuit does not fit it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from qrkt_keras.layers.projection import Projection
+    >>> Projection(4, copies=3)(np.zeros((2, 5, 4))).shape
+    TensorShape([2, 5, 3, 4])
+    """
+
+    def __init__(
+        self,
+        width: int,
+        copies: int | None = None,
+        *,
+        quantum: bool = True,
+        template: str | CircuitSpec = "ry_ring",
+        num_ansatz_layers: int = 1,
+        engine: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.width = positive_integer("width", width)
+        self.copies = None if copies is None else positive_integer("copies", copies)
+        self.quantum = bool(quantum)
+        self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
+        self.template = read_template(template, self.num_ansatz_layers)
+        check_engine(engine)
+        self.engine = engine
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if input_shape[-1] != self.width:
+            raise ValueError(
+                f"'{self.name}' projects {self.width} features. "
+                f"Received: input shape {tuple(input_shape)}"
+            )
+        if self.quantum:
+            spec = circuit_of_width(self.template, self.width, self.num_ansatz_layers)
+            self.pqc = PQC(
+                spec,
+                engine=self.engine,
+                copies=self.copies,
+                dtype=self.dtype_policy,
+                name="pqc",
+            )
+            self.pqc.build(input_shape)
+        else:
+            # One kernel for all copies: its fan-in is that of one, so LeCun's scale is the same.
+            self.dense = keras.layers.Dense(
+                self.width * (self.copies or 1),
+                kernel_initializer="lecun_normal",
+                dtype=self.dtype_policy,
+                name="dense",
+            )
+            self.dense.build(input_shape)
+        self.built = True
+
+    def set_engine(self, engine: str) -> None:
+        """Computes the circuit by another engine from now on; no weight changes."""
+        check_engine(engine)
+        if self.quantum and self.built:
+            self.pqc.set_engine(engine)
+        self.engine = engine
+
+    def call(self, inputs: Any) -> Any:
+        if self.quantum:
+            return self.pqc(inputs)
+        outputs = self.dense(inputs)
+        return outputs if self.copies is None else self._split_copies(outputs, self.copies)
+
+    def project(self, inputs: Any, copies: slice) -> Any:
+        """Evaluates only some of the copies: `(..., width)` to `(..., c, width)`."""
+        if self.quantum:
+            return self.pqc.expectation(inputs, copies=copies)
+        start, stop, _ = copies.indices(self.copies)
+        columns = slice(start * self.width, stop * self.width)
+        outputs = ops.matmul(inputs, self.dense.kernel[:, columns]) + self.dense.bias[columns]
+        return self._split_copies(outputs, stop - start)
+
+    def _split_copies(self, outputs: Any, copies: int) -> Any:
+        return ops.reshape(outputs, (*ops.shape(outputs)[:-1], copies, self.width))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        copies = () if self.copies is None else (self.copies,)
+        return (*input_shape[:-1], *copies, self.width)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "copies": self.copies,
+            "quantum": self.quantum,
+            "template": template_config(self.template),
+            "num_ansatz_layers": self.num_ansatz_layers,
+            "engine": self.engine,
+        }

@@ -1,0 +1,157 @@
+"""The encoder block of a quantum transformer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from qrkt_keras.circuits import CircuitSpec
+from qrkt_keras.execution import check_engine
+from qrkt_keras.layers.projection import (
+    dropout_rate,
+    positive_integer,
+    read_template,
+    template_config,
+)
+from qrkt_keras.layers.quantum_feed_forward import QuantumFeedForward
+from qrkt_keras.layers.quantum_multi_head_attention import QuantumMultiHeadAttention
+
+EPSILON = 1e-6
+
+
+def head_width(num_heads: int, input_shape: tuple[int | None, ...]) -> int:
+    """Returns the features of one head, or refuses a width that the heads do not divide."""
+    if len(input_shape) != 3 or input_shape[-1] is None:
+        raise ValueError(
+            "A transformer block takes (batch, tokens, features), features of known number. "
+            f"Received: input shape {tuple(input_shape)}"
+        )
+    hidden_dim = input_shape[-1]
+    if hidden_dim % num_heads:
+        raise ValueError(
+            "`num_heads` must divide the width of the tokens. "
+            f"Received: num_heads={num_heads} with hidden_dim={hidden_dim}"
+        )
+    return hidden_dim // num_heads
+
+
+@keras.saving.register_keras_serializable(package="qrkt_keras")
+class TransformerEncoderBlock(keras.layers.Layer):
+    """Self-attention and feed-forward, each normalised before and added after.
+
+    `y <- y + Drop(MHSA(LN y))`, then `y <- y + Drop(FFN(LN y))`, with layer normalisations of
+    epsilon 1e-6. Sources: Xiong et al. 2020 (the order); Comajoan Cara et al., Axioms 2024 (the
+    circuits).
+
+    Args:
+        num_heads: Number of attention heads; it must divide the width of the tokens.
+        mlp_dim: Width inside the feed-forward part.
+        quantum: `False` for the classical twin.
+        template: Name of a circuit template, or a `CircuitSpec` that fits both widths.
+        num_ansatz_layers: Layers of the template.
+        engine: Engine that computes the circuits.
+        dropout: Rate of dropout on the attention weights and on both branches.
+
+    Call arguments:
+        inputs: Tensor of shape `(B, T, hidden_dim)`.
+        mask: Boolean tensor of shape `(B, T)`, `False` at padding; by default the mask attached
+            to the inputs.
+        training: Whether dropout is applied.
+
+    Returns:
+        A tensor of shape `(B, T, hidden_dim)`.
+
+    Raises:
+        ValueError: If `num_heads` does not divide the width of the tokens.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from qrkt_keras.layers import TransformerEncoderBlock
+    >>> layer = TransformerEncoderBlock(num_heads=2, mlp_dim=3)
+    >>> layer(np.zeros((8, 4, 6))).shape, layer.count_params()
+    (TensorShape([8, 4, 6]), 96)
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        mlp_dim: int,
+        *,
+        quantum: bool = True,
+        template: str | CircuitSpec = "ry_ring",
+        num_ansatz_layers: int = 1,
+        engine: str = "auto",
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = positive_integer("num_heads", num_heads)
+        self.mlp_dim = positive_integer("mlp_dim", mlp_dim)
+        self.quantum = bool(quantum)
+        self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
+        self.template = read_template(template, self.num_ansatz_layers)
+        check_engine(engine)
+        self.engine = engine
+        self.dropout = dropout_rate(dropout)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        key_dim = head_width(self.num_heads, input_shape)
+        settings = {
+            "quantum": self.quantum,
+            "template": self.template,
+            "num_ansatz_layers": self.num_ansatz_layers,
+            "engine": self.engine,
+            "dtype": self.dtype_policy,
+        }
+        self.attention_norm = self._normalization("attention_norm")
+        self.attention = QuantumMultiHeadAttention(
+            self.num_heads, key_dim, dropout=self.dropout, name="attention", **settings
+        )
+        self.feed_forward_norm = self._normalization("feed_forward_norm")
+        self.feed_forward = QuantumFeedForward(self.mlp_dim, name="feed_forward", **settings)
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.feed_forward_norm,
+            self.feed_forward,
+        ):
+            layer.build(input_shape)
+        self.dropout_layer = keras.layers.Dropout(
+            self.dropout, dtype=self.dtype_policy, name="dropout"
+        )
+        self.built = True
+
+    def _normalization(self, name: str) -> keras.layers.LayerNormalization:
+        return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=name)
+
+    def set_engine(self, engine: str) -> None:
+        """Computes the circuits by another engine from now on; no weight changes."""
+        check_engine(engine)
+        if self.built:
+            self.attention.set_engine(engine)
+            self.feed_forward.set_engine(engine)
+        self.engine = engine
+
+    def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
+        branch = self.attention(self.attention_norm(inputs), query_mask=mask, training=training)
+        outputs = inputs + self.dropout_layer(branch, training=training)
+        branch = self.feed_forward(self.feed_forward_norm(outputs))
+        return outputs + self.dropout_layer(branch, training=training)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "quantum": self.quantum,
+            "template": template_config(self.template),
+            "num_ansatz_layers": self.num_ansatz_layers,
+            "engine": self.engine,
+            "dropout": self.dropout,
+        }

@@ -1,0 +1,23 @@
+"""Data sets as arrays and as `tf.data`, resumable training batches, and image files."""
+
+from qrkt_keras.data.batches import steps_per_epoch, training_batches
+from qrkt_keras.data.errors import DatasetNotFoundError, UnreadableImageError
+from qrkt_keras.data.images import read_image
+from qrkt_keras.data.info import DatasetInfo
+from qrkt_keras.data.registry import SPLITS, arrays, info, list, load
+from qrkt_keras.data.splits import stratified_split
+
+__all__ = [
+    "SPLITS",
+    "DatasetInfo",
+    "DatasetNotFoundError",
+    "UnreadableImageError",
+    "arrays",
+    "info",
+    "list",
+    "load",
+    "read_image",
+    "steps_per_epoch",
+    "stratified_split",
+    "training_batches",
+]

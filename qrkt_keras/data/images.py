@@ -1,0 +1,85 @@
+"""Image files as model input."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from qrkt_keras.data.errors import UnreadableImageError
+
+
+def read_image(path: str | os.PathLike[str], image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Reads an image file into the shape that a model takes.
+
+    The camera's orientation is applied, transparent parts become white, the centre is cropped to
+    the target's aspect ratio and resized with antialiasing. One channel means grey by luma
+    (ITU-R 601). Light and dark are kept as they are: a model that was trained on white digits on
+    black wants white digits on black.
+
+    Args:
+        path: A file of any format that Pillow reads; of several frames, the first.
+        image_shape: `(height, width, channels)` with 1 or 3 channels.
+
+    Returns:
+        uint8 array of shape `image_shape`, in `[0, 255]`.
+
+    Raises:
+        ValueError: If `image_shape` is not such a shape.
+        UnreadableImageError: If the file is missing, or is not a whole image.
+
+    Example:
+
+    >>> import numpy as np, tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "grey.png"
+    ...     Image.fromarray(np.full((16, 16), 100, np.uint8)).save(path)
+    ...     read_image(path, (8, 8, 1)).mean()
+    np.float64(100.0)
+    """
+    from PIL import Image, ImageOps
+
+    shape = tuple(image_shape)
+    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+        raise ValueError(
+            "image_shape must be (height, width, channels) with 1 or 3 channels. "
+            f"Received: image_shape={image_shape}"
+        )
+    height, width, channels = shape
+    try:
+        with Image.open(path) as opened:
+            image = _flatten(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
+    # Pillow raises SyntaxError, EOFError, struct.error and more on damaged files.
+    except Exception as error:
+        raise UnreadableImageError(
+            f"The file cannot be read as an image ({error}). Received: {os.fspath(path)}"
+        ) from error
+    resized = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.uint8).reshape(shape)
+
+
+def _flatten(image, mode: str):
+    """An opaque 8-bit picture of the wanted mode."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep(image).convert(mode)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return image.convert(mode)
+
+
+def _from_deep(image):
+    """8 bits from 16: Pillow's own conversion would clip at 255 instead of scaling."""
+    from PIL import Image
+
+    values = np.asarray(image, dtype=np.float64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(
+            f"deep grey values must lie in 0..65535, these lie in {values.min()}..{values.max()}"
+        )
+    return Image.fromarray(np.rint(values / 257).astype(np.uint8))

@@ -1,0 +1,242 @@
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from qrkt_keras import data
+from qrkt_keras.data import digits, tfds_folder
+
+HAVE_MNIST = any(
+    place is not None and any(place.glob("mnist/3.*/dataset_info.json"))
+    for _, place in tfds_folder.places(None)
+)
+needs_mnist = pytest.mark.skipif(not HAVE_MNIST, reason="mnist is not on this machine")
+
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
+
+
+def test_names_and_facts():
+    assert data.list() == ("digits", "mnist")
+    for name in data.list():
+        info = data.info(name)
+        assert info.name == name
+        assert len(info.label_names) == info.num_classes == 10
+        assert len(info.mean) == len(info.std) == info.image_shape[2]
+        assert set(info.splits) == set(data.SPLITS)
+        assert info.splits["train"] + info.splits["validation"] == info.splits["train+validation"]
+        with pytest.raises(TypeError):
+            info.splits["train"] = 0
+
+
+@pytest.mark.parametrize("call", [data.info, lambda name: data.load(name, "train")])
+def test_an_unknown_name_lists_the_known_ones(call):
+    with pytest.raises(ValueError, match=r"digits, mnist\. Received: name='mnits'$"):
+        call("mnits")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_an_unknown_split_lists_the_known_ones(name):
+    with pytest.raises(
+        ValueError, match=r"train, validation, test, train\+validation\. Received: split='val'$"
+    ):
+        data.arrays(name, "val")
+
+
+def test_digits_are_scikit_learns_rounded_to_bytes():
+    images, labels = (
+        np.concatenate(parts)
+        for parts in zip(
+            *(data.arrays("digits", split) for split in ("train", "validation", "test")),
+            strict=True,
+        )
+    )
+    order = np.concatenate(
+        [digits.split_indices()[split] for split in ("train", "validation", "test")]
+    )
+    assert np.array_equal(np.sort(order), np.arange(1797))
+    theirs = load_digits()
+    assert images.dtype == np.uint8 and labels.dtype == np.int32
+    assert images.max() == 255 and images.min() == 0
+    assert np.abs(images[..., 0] - theirs.images[order] * 255 / 16).max() <= 0.5
+    assert np.array_equal(labels, theirs.target[order])
+
+
+def test_the_digits_split_never_changes():
+    indices = digits.split_indices()
+    assert {split: len(chosen) for split, chosen in indices.items()} == data.info("digits").splits
+    assert digest(indices["test"], indices["validation"]) == "a87f14c2e5d05bcc"
+
+
+def test_train_and_validation_together_keep_the_original_order():
+    indices = digits.split_indices()
+    both = np.union1d(indices["train"], indices["validation"])
+    assert np.array_equal(indices["train+validation"], both)
+
+
+@pytest.mark.parametrize("name", ["digits", pytest.param("mnist", marks=needs_mnist)])
+def test_the_stated_normalisation_is_that_of_the_training_pixels(name):
+    info = data.info(name)
+    # MNIST's customary figures are those of all 60,000 training images.
+    split = "train" if name == "digits" else "train+validation"
+    pixels = data.arrays(name, split)[0] / 255
+    assert pixels.mean() == pytest.approx(info.mean[0], abs=5e-5)
+    assert pixels.std() == pytest.approx(info.std[0], abs=5e-5)
+
+
+def test_arrays_are_read_once_and_cannot_be_changed():
+    images, labels = data.arrays("digits", "train")
+    assert data.arrays("digits", "train")[0] is images
+    with pytest.raises(ValueError, match="read-only"):
+        images[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        labels[0] = 0
+
+
+def test_load_gives_the_arrays_in_order():
+    images, labels = data.arrays("digits", "test")
+    batches = list(data.load("digits", "test", batch_size=100).as_numpy_iterator())
+    assert [len(label) for _, label in batches] == [100, 100, 100, 60]
+    assert np.array_equal(np.concatenate([image for image, _ in batches]), images)
+    assert np.array_equal(np.concatenate([label for _, label in batches]), labels)
+    assert len(data.load("digits", "test", batch_size=100, drop_remainder=True)) == 3
+    assert data.load("digits", "test").element_spec[0].shape == (8, 8, 1)
+
+
+def test_load_shuffles_by_seed_and_anew_at_every_pass():
+    def passes(seed):
+        dataset = data.load("digits", "test", batch_size=360, shuffle=True, seed=seed)
+        return [next(iter(dataset))[1].numpy() for _ in range(2)]
+
+    first, again, other = passes(0), passes(0), passes(1)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+    assert np.array_equal(np.sort(first[0]), np.sort(data.arrays("digits", "test")[1]))
+
+
+@pytest.mark.parametrize("batch_size", [0, -3, 2.5, True])
+def test_a_bad_batch_size_is_refused(batch_size):
+    with pytest.raises(ValueError, match=rf"Received: batch_size={batch_size}$"):
+        data.load("digits", "test", batch_size=batch_size)
+
+
+@needs_mnist
+def test_mnist_splits():
+    info = data.info("mnist")
+    splits = {split: data.arrays("mnist", split) for split in data.SPLITS}
+    for split, (images, labels) in splits.items():
+        assert images.shape == (info.splits[split], 28, 28, 1) and images.dtype == np.uint8
+        assert labels.shape == (info.splits[split],) and labels.dtype == np.int32
+    # Class counts of the official files.
+    official = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(splits["train+validation"][1]).tolist() == official
+    assert np.bincount(splits["test"][1]).tolist() == [
+        980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009,
+    ]  # fmt: skip
+    shares = np.bincount(splits["validation"][1]) - np.array(official) / 10
+    assert np.abs(shares).max() < 1
+    together = np.sort(np.concatenate([splits["train"][1], splits["validation"][1]]))
+    assert np.array_equal(together, np.sort(splits["train+validation"][1]))
+    assert digest(splits["validation"][0]) == "e19d8be6fb17bc88"
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    """A machine without prepared data."""
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def test_a_missing_data_set_says_where_it_was_looked_for_and_how_to_get_it(nowhere, monkeypatch):
+    empty = nowhere / "empty"
+    empty.mkdir()
+    monkeypatch.setenv("TFDS_DATA_DIR", str(empty))
+    with pytest.raises(data.DatasetNotFoundError) as caught:
+        data.load("mnist", "train", data_dir=nowhere / "absent")
+    message = str(caught.value)
+    assert f"data_dir: {nowhere}/absent (no such folder)" in message
+    assert f"TFDS_DATA_DIR: {empty} (no mnist in it)" in message
+    assert f"TFDS' default: {nowhere}/home/tensorflow_datasets (no such folder)" in message
+    assert "download=True" in message
+    assert message.endswith(f"Received: name='mnist', data_dir='{nowhere}/absent', download=False")
+    assert list(nowhere.rglob("*")) == [empty]
+
+
+def test_a_download_that_fails_says_why(nowhere, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    class Unreachable:
+        def download_and_prepare(self):
+            raise ConnectionError("storage.googleapis.com: no route to host")
+
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: Unreachable())
+    with pytest.raises(data.DatasetNotFoundError, match="no route to host"):
+        data.arrays("mnist", "test", download=True)
+
+
+def test_a_download_goes_to_the_first_place(nowhere, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    asked = []
+
+    class Builder:
+        def __init__(self, name, data_dir):
+            asked.append((name, data_dir))
+            self.folder = data_dir / "mnist" / "3.0.1"
+
+        def download_and_prepare(self):
+            self.folder.mkdir(parents=True)
+            (self.folder / "dataset_info.json").touch()
+
+    monkeypatch.setattr(tfds, "builder", Builder)
+    found = tfds_folder.find("mnist", "3", data_dir=nowhere / "first", download=True)
+    assert found == nowhere / "first" / "mnist" / "3.0.1"
+    assert asked == [("mnist:3.*.*", nowhere / "first")]
+
+
+@needs_mnist
+def test_damaged_files_are_named(nowhere, monkeypatch):
+    monkeypatch.undo()
+    whole = tfds_folder.find("mnist", "3", data_dir=None, download=False)
+    damaged = nowhere / "mnist" / whole.name
+    damaged.mkdir(parents=True)
+    for file in whole.iterdir():
+        if "train" not in file.name:
+            shutil.copy(file, damaged)
+    records = next(damaged.glob("*test.tfrecord*"))
+    os.truncate(records, records.stat().st_size // 2)
+    with pytest.raises(data.DatasetNotFoundError, match=rf"Received: {damaged}$"):
+        data.arrays("mnist", "test", data_dir=nowhere)
+    with pytest.raises(data.DatasetNotFoundError, match=rf"Received: {damaged}$"):
+        data.arrays("mnist", "train", data_dir=nowhere)
+
+
+@needs_mnist
+def test_reading_writes_nothing(tmp_path):
+    whole = tfds_folder.find("mnist", "3", data_dir=None, download=False)
+    copy = tmp_path / "mnist" / whole.name
+    shutil.copytree(whole, copy)
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    data.arrays("mnist", "test", data_dir=tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+def test_importing_the_package_loads_no_framework():
+    script = (
+        "import sys; from qrkt_keras import data; data.info('mnist'); data.list();"
+        "print([m for m in ('tensorflow', 'keras', 'sklearn', 'PIL') if m in sys.modules])"
+    )
+    root = Path(data.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cirq
 import sympy
@@ -49,11 +49,11 @@ def rx_ring(num_qubits: int, num_layers: int = 1) -> CircuitSpec:
     >>> spec.weight_shape
     (1, 3)
     >>> print(spec.draw())
-    0: ───Rx(x0)───Rx(w0)───@───────X───⟨Z⟩
+    0: ───RX(x0)───RX(w0)───@───────X───⟨Z⟩
                             │       │
-    1: ───Rx(x1)───Rx(w1)───X───@───┼───⟨Z⟩
+    1: ───RX(x1)───RX(w1)───X───@───┼───⟨Z⟩
                                 │   │
-    2: ───Rx(x2)───Rx(w2)───────X───@───⟨Z⟩
+    2: ───RX(x2)───RX(w2)───────X───@───⟨Z⟩
     """
     return _rx_ring(_count("num_qubits", num_qubits), _count("num_layers", num_layers))
 
@@ -247,6 +247,12 @@ def _ring(num_qubits: int) -> Iterator[tuple[int, int]]:
             yield j, (j + 1) % num_qubits
 
 
+def _cz_ring(qubits: Sequence[cirq.Qid]) -> Sequence[cirq.Operation]:
+    """CZs on a ring: first the even pairs, then the odd ones, since CZs commute: it is shallow."""
+    pairs = sorted(_ring(len(qubits)), key=lambda pair: pair[0] % 2)
+    return tuple(cirq.CZ(qubits[i], qubits[j]) for i, j in pairs)
+
+
 # Specs are frozen, so one object serves every layer that asks for it.
 @functools.lru_cache(maxsize=64)
 def _rx_ring(num_qubits: int, num_layers: int) -> CircuitSpec:
@@ -290,7 +296,7 @@ def _hardware_efficient(num_qubits: int, num_layers: int, reupload: bool) -> Cir
             circuit.append([cirq.rz(next(unused))(q), cirq.ry(next(unused))(q)])
             if not last:
                 circuit.append(cirq.rz(next(unused))(q))
-        circuit.append(cirq.CZ(qubits[i], qubits[j]) for i, j in _ring(num_qubits))
+        circuit.append(_cz_ring(qubits))
     return CircuitSpec(circuit, inputs, weights, [cirq.Z(q) for q in qubits])
 
 
@@ -300,7 +306,7 @@ def _patch(num_blocks: int) -> CircuitSpec:
     inputs = _symbols("x", _PATCH_FEATURES)
     weights = _symbols("w", _PATCH_QUBITS * (6 * num_blocks + 16))
     unused = iter(weights)
-    ring = [cirq.CZ(qubits[i], qubits[j]) for i, j in _ring(_PATCH_QUBITS)]
+    ring = _cz_ring(qubits)
 
     def entangling_blocks() -> Iterator[cirq.OP_TREE]:
         for _ in range(num_blocks):

@@ -174,16 +174,17 @@ class RungeKuttaResidual(keras.layers.Layer):
                 function.set_engine(engine)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        def apply(layer: keras.layers.Layer, tensor: Any) -> Any:
+            # A function may compute in another type than the residual.
+            return ops.cast(_apply(layer, tensor, training, mask), self.compute_dtype)
+
         def normalize(tensor: Any) -> Any:
-            if self.normalization is None:
-                return tensor
-            return _apply(self.normalization, tensor, training, mask)
+            return tensor if self.normalization is None else apply(self.normalization, tensor)
 
         def function(stage: int, tensor: Any) -> Any:
             if self.residual == "identity":
                 tensor = normalize(tensor)
-            layer = self.functions[0 if self.share_weights else stage]
-            return _apply(layer, tensor, training, mask)
+            return apply(self.functions[0 if self.share_weights else stage], tensor)
 
         base = inputs if self.residual == "identity" else normalize(inputs)
         values = solvers.stages(self.tableau, function, base)

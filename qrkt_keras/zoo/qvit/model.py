@@ -6,6 +6,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -32,7 +33,9 @@ from qrkt_keras.layers.projection import (
 from qrkt_keras.layers.runge_kutta_residual import RESIDUALS, solver_config
 from qrkt_keras.layers.source_attention import VARIANTS
 from qrkt_keras.layers.transformer_encoder_block import EPSILON
+from qrkt_keras.serving import export_saved_model
 from qrkt_keras.solvers import ButcherTableau
+from qrkt_keras.zoo import presets
 from qrkt_keras.zoo.images import check_form, dtype_name, with_checked_pixels
 
 Solver = str | ButcherTableau | Mapping[str, Any]
@@ -380,6 +383,77 @@ class QViT(keras.Model):
         if not self.quantum:
             raise ValueError("The classical twin has no circuit to draw. Received: quantum=False")
         return self._specs[part].draw(format=format, path=path)
+
+    def export(
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        *,
+        engine: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a SavedModel that stock TensorFlow can run, see `serving.export_saved_model`.
+
+        This is Keras' method of this name, so that no SavedModel is made which cannot be loaded
+        elsewhere.
+
+        Args:
+            filepath: The folder to be made.
+            format: `"tf_saved_model"`, the only one.
+            verbose: Whether to print where it was written.
+            input_signature: `None`: the signatures are fixed.
+            engine: Engine that computes the circuits there; by default the model's own, but never
+                `"tfq"` unless told so.
+            overwrite: Whether to replace a SavedModel that is there.
+
+        Raises:
+            ValueError: If a format or an input signature is asked for, and as
+                `serving.export_saved_model`.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(f"The only format is 'tf_saved_model'. Received: format={format!r}")
+        if input_signature is not None:
+            raise ValueError(
+                "The signatures are fixed: images of any number, as float32 and as uint8. "
+                f"Received: input_signature={input_signature!r}"
+            )
+        written = export_saved_model(self, filepath, engine=engine, overwrite=overwrite)
+        if verbose:
+            print(f"SavedModel written: {written}")
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | os.PathLike[str], load_weights: bool = True, **overrides: Any
+    ) -> QViT:
+        """Makes the model of a preset, see `zoo.from_preset`.
+
+        Args:
+            preset: Name of a preset, see `zoo.list_presets`, or a folder.
+            load_weights: Whether to load the preset's weights.
+            **overrides: Arguments of the class, in place of the preset's.
+
+        Returns:
+            The model.
+
+        Raises:
+            PresetError: If there is no such preset, or it is damaged, or of another class.
+        """
+        return presets.from_preset(preset, load_weights=load_weights, expected=cls, **overrides)
+
+    def save_to_preset(self, folder: str | os.PathLike[str], **kwargs: Any) -> Path:
+        """Writes the model as a preset, see `zoo.save_to_preset`.
+
+        Args:
+            folder: The folder to be made.
+            **kwargs: Of `zoo.save_to_preset`: `recipe`, `data`, `scores`, `command`, `seed`,
+                `include_weights`, `overwrite`.
+
+        Returns:
+            The folder.
+        """
+        return presets.save_to_preset(self, folder, **kwargs)
 
     def summary(
         self, *args: Any, print_fn: Callable[..., Any] | None = None, **kwargs: Any

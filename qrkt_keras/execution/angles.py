@@ -11,13 +11,25 @@ from keras import ops
 from qrkt_keras.circuits import CircuitSpec
 
 
+# A list of indices with at most this many runs of neighbours is slices, a longer one a gather,
+# whose gradient is a slow scatter.
+_MOST_SLICES = 4
+
+
 def select(x, indices: Sequence[int]):
-    """`x[..., indices]`, as no operation or a slice where the indices allow it."""
-    size = len(indices)
-    first = indices[0] if size else 0
-    if list(indices) == list(range(first, first + size)):
-        return x if size == x.shape[-1] else x[..., first : first + size]
-    return ops.take(x, np.asarray(indices, dtype="int32"), axis=-1)
+    """`x[..., indices]`, as nothing or as slices where the indices allow it."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][1] == index:
+            runs[-1][1] += 1
+        else:
+            runs.append([index, index + 1])
+    if runs == [[0, x.shape[-1]]]:
+        return x
+    if len(runs) > _MOST_SLICES:
+        return ops.take(x, np.asarray(indices, dtype="int32"), axis=-1)
+    slices = [x[..., start:stop] for start, stop in runs]
+    return slices[0] if len(slices) == 1 else ops.concatenate(slices, -1)
 
 
 class Angles:
@@ -59,13 +71,6 @@ class Angles:
                 else:
                     self._terms.append((row, term))
         self._linear = tuple(_LinearPart(matrix) for matrix in linear)
-
-    @property
-    def uses_inputs(self) -> bool:
-        """Whether any angle depends on the data."""
-        return not self._linear[0].is_zero or any(
-            self._columns[symbol][0] == 0 for _, term in self._terms for symbol in term.free_symbols
-        )
 
     def __call__(self, inputs, weights):
         sources = (inputs, ops.expand_dims(weights, 0))

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
+import sympy
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary, lower
@@ -24,6 +25,9 @@ MAX_STRINGS = 4096
 
 # Products of at most this many factors are taken column by column, longer ones by scan or tree.
 _SHORT = 3
+# Up to this many columns, a block-diagonal matrix product beats an elementwise one: it wastes
+# multiplications, but its gradient by the weights is a matrix product too, not a slow reduction.
+_WIDEST_PRODUCT = 128
 _TOLERANCE = 1e-12
 _AXES = {"X": ("Y", "Z"), "Y": ("Z", "X"), "Z": ("X", "Y")}
 
@@ -76,7 +80,7 @@ class PauliPropagation:
         """Estimated multiply-adds per example and copy."""
         program = self._program
         return float(
-            sum(10 * block.size for block in program.blocks)
+            sum(block.flops for block in program.blocks)
             + 10 * len(program.trigonometric)
             + sum(max(len(product), 1) for product in program.products)
         )
@@ -84,20 +88,21 @@ class PauliPropagation:
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         program = self._program
-        columns = [block(inputs, weights) for block in program.blocks]
+        factors = [column for block in program.blocks for column in block(inputs, weights)]
         if program.body_angles is not None:
             angles = program.body_angles(inputs, weights)
             cosines = [i for kind, i in program.trigonometric if kind == "cos"]
             sines = [i for kind, i in program.trigonometric if kind == "sin"]
-            columns += [ops.cos(select(angles, cosines))] if cosines else []
-            columns += [ops.sin(select(angles, sines))] if sines else []
-        values = _concatenate(columns)
-        if values is not None:
-            values = program.sum(program.multiply(values))
+            factors += [ops.cos(select(angles, cosines))] if cosines else []
+            factors += [ops.sin(select(angles, sines))] if sines else []
+        if factors:
+            values = program.sum(program.multiply(_concatenate(factors)))
             if program.constant.any():
                 values = values + ops.convert_to_tensor(program.constant, dtype=values.dtype)
         else:
             values = ops.convert_to_tensor(program.constant.reshape(1, 1, -1), dtype=inputs.dtype)
+        if tuple(values.shape[:2]) == (inputs.shape[0], weights.shape[0]):
+            return values
         shape = (ops.shape(inputs)[0], ops.shape(weights)[0], self.spec.num_observables)
         return ops.broadcast_to(values, shape)
 
@@ -311,85 +316,175 @@ def _reachable(sequence) -> set[str]:
     """Bloch components that are not zero whatever the angles are."""
     letters = {"Z"}
     for step in sequence:
-        if isinstance(step, Rotation):
-            axis = step.pauli[0][1]
-            if letters & set(_AXES[axis]):
-                letters |= set(_AXES[axis])
-        else:
-            rotation = _bloch_matrix(step.matrix)
-            letters = {
-                letter
-                for row, letter in zip(rotation, "XYZ", strict=True)
-                if any(value and other in letters for value, other in zip(row, "XYZ", strict=True))
-            }
+        is_rotation = isinstance(step, Rotation)
+        axis = step.pauli[0][1] if is_rotation else None
+        letters = _spread(letters, axis, None if is_rotation else _bloch_matrix(step.matrix))
     return letters
 
 
-def _bloch_blocks(spec, prefix, used) -> list[_BlochBlock]:
-    groups: dict[tuple, list[int]] = defaultdict(list)
-    for qubit in sorted(prefix):
-        letters = tuple(letter for letter in "XYZ" if ("bloch", qubit, letter) in used)
-        if letters:
-            structure = tuple(
-                step.pauli[0][1] if isinstance(step, Rotation) else step.matrix.tobytes()
-                for step in prefix[qubit]
-            )
-            groups[(structure, letters)].append(qubit)
+def _turns(sequence, spec) -> tuple[list, list]:
+    """A qubit's gates as turns of its Bloch vector: up to the last that the data drive, and after.
+
+    A turn is `(axis, angle)`, or `(None, matrix)` for a constant gate. A rotation by data and
+    weights together is two about one axis, so that as much as possible comes after the data.
+    """
+    turns, last = [], 0
+    for step in sequence:
+        if not isinstance(step, Rotation):
+            turns.append((None, _bloch_matrix(step.matrix)))
+            continue
+        terms = sympy.Add.make_args(step.angle)
+        data = [term for term in terms if not term.free_symbols.isdisjoint(spec.inputs)]
+        rest = [term for term in terms if term.free_symbols.isdisjoint(spec.inputs)]
+        axis = step.pauli[0][1]
+        if data:
+            turns.append((axis, sympy.Add(*data)))
+            last = len(turns)
+        if rest:
+            turns.append((axis, sympy.Add(*rest)))
+    return turns[:last], turns[last:]
+
+
+def _structure(turns) -> tuple:
+    return tuple(data.tobytes() if axis is None else axis for axis, data in turns)
+
+
+def _together(spec, sequences) -> list[tuple]:
+    """Turns of like qubits at once, a column a qubit."""
     return [
-        _BlochBlock(spec, qubits, [prefix[qubit] for qubit in qubits], letters)
-        for (_, letters), qubits in groups.items()
+        (axis, data) if axis is None else (axis, Angles([turn[1] for turn in column], spec))
+        for column in zip(*sequences, strict=True)
+        for axis, data in column[:1]
     ]
 
 
-class _BlochBlock:
-    """Bloch components of qubits that see the same sequence of gates, with angles of their own."""
+def _bloch_blocks(spec, prefix, used) -> list[_BlochBlock]:
+    groups: dict[tuple, dict[int, tuple]] = defaultdict(dict)
+    for qubit in sorted(prefix):
+        letters = tuple(letter for letter in "XYZ" if ("bloch", qubit, letter) in used)
+        if letters:
+            leading, trailing = _turns(prefix[qubit], spec)
+            groups[_structure(leading)][qubit] = (leading, trailing, letters)
+    return [_BlochBlock(spec, members) for members in groups.values()]
 
-    def __init__(self, spec, qubits, sequences, letters):
-        self.factors = [("bloch", qubit, letter) for letter in letters for qubit in qubits]
-        self.size = len(qubits) * len(sequences[0])
-        self._num_qubits = len(qubits)
-        self._letters = letters
-        self._steps: list[tuple] = []
-        for column in zip(*sequences, strict=True):
-            step = column[0]
-            if isinstance(step, Rotation):
-                angles = Angles([other.angle for other in column], spec)
-                self._steps.append((step.pauli[0][1], angles))
-            else:
-                self._steps.append((None, _bloch_matrix(step.matrix)))
-        # Which components each step must yield, found backwards, so that none is made in vain.
-        self._wanted = [set(letters)]
-        for axis, data in reversed(self._steps):
-            wanted = self._wanted[0]
-            if axis is None:
-                wanted = {
-                    "XYZ"[j]
-                    for j in range(3)
-                    if any(data["XYZ".index(letter), j] for letter in wanted)
-                }
-            elif wanted & set(_AXES[axis]):
-                wanted = wanted | set(_AXES[axis])
-            self._wanted.insert(0, wanted)
+
+class _BlochBlock:
+    """Bloch components of qubits that see the same sequence of gates up to the data's last.
+
+    What comes after that depends on weights alone, so it acts on the wanted components (Heisenberg
+    picture), not on the batch: a factor is `sum_j v_j(w) r_j(x)`.
+    """
+
+    def __init__(self, spec, members: dict[int, tuple]):
+        qubits = list(members)
+        self._size = len(qubits)
+        self._leading = _together(spec, [leading for leading, _, _ in members.values()])
+        # Components that the leading turns can make at all, and those that each must yield, found
+        # backwards, so that none is made in vain.
+        reachable = {"Z"}
+        for axis, data in self._leading:
+            reachable = _spread(reachable, axis, data)
+
+        alike: dict[tuple, list[int]] = defaultdict(list)
+        for qubit, (_, trailing, letters) in members.items():
+            alike[(_structure(trailing), letters)].append(qubit)
+        self.factors = []
+        self._images = []
+        wanted: set[str] = set()
+        for (_, letters), group in alike.items():
+            trailing = _together(spec, [members[qubit][1] for qubit in group])
+            places = [qubits.index(qubit) for qubit in group]
+            for letter in letters:
+                self.factors += [("bloch", qubit, letter) for qubit in group]
+                sources = {letter}
+                for axis, data in reversed(trailing):
+                    sources = _spread(sources, axis, _transpose(data))
+                sources &= reachable
+                wanted |= sources
+                self._images.append((letter, trailing, places, sources))
+        self._wanted = [wanted]
+        for axis, data in reversed(self._leading):
+            self._wanted.insert(0, _spread(self._wanted[0], axis, _transpose(data)))
+        self._components = [letter for letter in "XYZ" if letter in wanted]
+        self._is_plain = not any(trailing for _, trailing, _, _ in self._images)
+
+    @property
+    def flops(self) -> float:
+        """Estimated multiply-adds per example and copy."""
+        turns = len(self._leading) * self._size
+        return 10.0 * turns + 2.0 * len(self._components) * len(self.factors)
 
     def __call__(self, inputs, weights):
         bloch: dict[str, object] = {"Z": 1.0}
-        for (axis, data), wanted in zip(self._steps, self._wanted[1:], strict=True):
+        for (axis, data), wanted in zip(self._leading, self._wanted[1:], strict=True):
             if axis is None:
-                bloch = _rotate_by_matrix(bloch, data, wanted)
+                bloch = _turn_by_matrix(bloch, data, wanted)
             elif wanted & set(_AXES[axis]):
-                bloch = _rotate(bloch, axis, data(inputs, weights), wanted)
+                bloch = _turn(bloch, axis, data(inputs, weights), wanted)
         # A component that only constant gates have made is a number: give it its axes.
-        return _concatenate(
-            [
-                ops.full((1, 1, self._num_qubits), value, dtype=inputs.dtype)
-                if isinstance(value, float)
-                else value
-                for value in (bloch[letter] for letter in self._letters)
-            ]
-        )
+        bloch = {
+            letter: ops.full((1, 1, self._size), bloch[letter], dtype=inputs.dtype)
+            if isinstance(bloch[letter], float)
+            else bloch[letter]
+            for letter in self._components
+        }
+        images = [self._image(image, inputs, weights) for image in self._images]
+        is_shared = all(component.shape[1] == 1 for component in bloch.values())
+        narrow = self._size * len(self._components) <= _WIDEST_PRODUCT
+        if not self._is_plain and is_shared and narrow:
+            return [self._product(bloch, images, weights)]
+        factors = []
+        for places, image in images:
+            terms = [(select(bloch[j], places), value, 1) for j, value in image.items()]
+            factors.append(_sum_products(*terms))
+        return factors
+
+    @staticmethod
+    def _image(image, inputs, weights):
+        """Where the columns are, and the wanted component as a combination of earlier ones."""
+        letter, trailing, places, sources = image
+        vector: dict[str, object] = {letter: 1.0}
+        for axis, data in reversed(trailing):
+            if axis is None:
+                vector = _turn_by_matrix(vector, data.T, "XYZ")
+            else:
+                # The transposed turn is the turn back.
+                vector = _turn(vector, axis, -data(inputs, weights), "XYZ")
+        return places, {j: vector[j] for j in sources}
+
+    def _product(self, bloch, images, weights):
+        copies = weights.shape[0]
+        rows = []
+        for letter in self._components:
+            columns = []
+            for places, image in images:
+                where = np.eye(self._size)[:, None, places]
+                where = ops.convert_to_tensor(where, dtype=weights.dtype)
+                column = where * image[letter] if letter in image else ops.zeros_like(where)
+                columns.append(ops.broadcast_to(column, (self._size, copies, len(places))))
+            rows.append(_join(columns))
+        matrix = ops.reshape(_join(rows, 0), (len(rows) * self._size, copies * len(self.factors)))
+        vector = _concatenate([bloch[letter] for letter in self._components])
+        vector = ops.reshape(vector, (-1, len(rows) * self._size))
+        return ops.reshape(ops.matmul(vector, matrix), (-1, copies, len(self.factors)))
 
 
-def _rotate(bloch, axis, angle, wanted):
+def _transpose(data):
+    return data.T if isinstance(data, np.ndarray) else data
+
+
+def _spread(letters: set[str], axis: str | None, data) -> set[str]:
+    """Components that a turn can make of some components."""
+    if axis is None:
+        return {
+            letter
+            for row, letter in zip(data, "XYZ", strict=True)
+            if any(value and other in letters for value, other in zip(row, "XYZ", strict=True))
+        }
+    return letters | set(_AXES[axis]) if letters & set(_AXES[axis]) else letters
+
+
+def _turn(bloch, axis, angle, wanted):
     first, second = _AXES[axis]
     b, c = bloch.get(first), bloch.get(second)
     if b is None and c is None:
@@ -403,32 +498,38 @@ def _rotate(bloch, axis, angle, wanted):
     return result
 
 
-def _sum_products(*terms):
-    total = None
-    for value, factor, sign in terms:
-        if value is None:
-            continue
-        term = factor if isinstance(value, float) and value == 1.0 else value * factor
-        if total is None:
-            total = term if sign > 0 else -term
-        else:
-            total = total + term if sign > 0 else total - term
-    return total
-
-
-def _rotate_by_matrix(bloch, rotation, wanted):
+def _turn_by_matrix(bloch, rotation, wanted):
     result = {}
     for row, letter in zip(rotation, "XYZ", strict=True):
         if letter not in wanted:
             continue
         terms = [
-            value * bloch[other]
+            (bloch[other], value, 1)
             for value, other in zip(row.tolist(), "XYZ", strict=True)
             if value and other in bloch
         ]
         if terms:
-            result[letter] = sum(terms[1:], terms[0])
+            result[letter] = _sum_products(*terms)
     return result
+
+
+def _sum_products(*terms):
+    """`sum_i sign_i a_i b_i` without the terms that are None and the factors that are 1."""
+    total = None
+    for a, b, sign in terms:
+        if a is None:
+            continue
+        for one, other in ((a, b), (b, a)):
+            if isinstance(one, float) and abs(one) == 1.0:
+                term, sign = other, sign * one
+                break
+        else:
+            term = a * b
+        if total is None:
+            total = term if sign > 0 else -term
+        else:
+            total = total + term if sign > 0 else total - term
+    return total
 
 
 # Products and their sums.
@@ -468,7 +569,7 @@ class _Products:
 
     def __call__(self, factors):
         results = [getattr(self, "_" + block[0])(factors, *block[1:]) for block in self._blocks]
-        return select(ops.concatenate(results, -1) if len(results) > 1 else results[0], self._order)
+        return select(_join(results), self._order)
 
     @staticmethod
     def _scan(factors, start, length, ends):
@@ -520,12 +621,23 @@ class _Sum:
         return products * ops.convert_to_tensor(self._scale, dtype=products.dtype)
 
 
+def _join(parts, axis=-1):
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis)
+
+
 def _concatenate(columns):
-    if len(columns) < 2:
-        return columns[0] if columns else None
+    if len(columns) == 1:
+        return columns[0]
     shape = functools.reduce(_broadcast, (ops.shape(column)[:2] for column in columns))
+    static = functools.reduce(_broadcast, (tuple(column.shape[:2]) for column in columns))
     return ops.concatenate(
-        [ops.broadcast_to(column, (*shape, column.shape[-1])) for column in columns], -1
+        [
+            column
+            if tuple(column.shape[:2]) == static
+            else ops.broadcast_to(column, (*shape, column.shape[-1]))
+            for column in columns
+        ],
+        -1,
     )
 
 

@@ -173,7 +173,7 @@ class PQC(keras.layers.Layer):
         inputs = ops.cast(inputs, self.angles.dtype)
         weights = ops.reshape(self.angles, (-1, self.spec.num_weights))[copies]
         axes = 2 if self.per_copy_inputs else 1
-        leading = inputs.shape[: len(inputs.shape) - axes]
+        leading = tuple(inputs.shape)[:-axes]
         if leading.count(None) > 1:
             leading = ops.shape(inputs)[: len(leading)]
         inner = inputs.shape[-2] if self.per_copy_inputs else 1

@@ -182,7 +182,10 @@ class Projection(keras.layers.Layer):
         return self._split_copies(outputs, stop - start)
 
     def _split_copies(self, outputs: Any, copies: int) -> Any:
-        return ops.reshape(outputs, (*ops.shape(outputs)[:-1], copies, self.width))
+        leading = [-1 if size is None else size for size in outputs.shape[:-1]]
+        if leading.count(-1) > 1:
+            leading = ops.shape(outputs)[:-1]
+        return ops.reshape(outputs, (*leading, copies, self.width))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         copies = () if self.copies is None else (self.copies,)

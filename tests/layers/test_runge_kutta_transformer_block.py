@@ -9,6 +9,7 @@ from support.layer_test import ffn, layer_norm, mhsa, run_layer_test
 
 from qrkt_keras import solvers
 from qrkt_keras.layers import RungeKuttaTransformerBlock
+from qrkt_keras.layers.runge_kutta_transformer_block import TransformerVectorField
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(2, 4, 6)).astype("float32")
@@ -40,6 +41,19 @@ def test_contract_of_the_runge_kutta_block(solver, share_weights, quantum):
         num_params=12 + copies * (72 if quantum else 213) + (13 if gated else 0),
         num_trainable_weights=2 + copies * (7 if quantum else 8) + (2 if gated else 0),
         num_seed_generators=2 * copies,
+        masks={"inputs": "mask"},
+    )
+
+
+def test_contract_of_the_vector_field():
+    run_layer_test(
+        TransformerVectorField,
+        {"num_heads": 2, "mlp_dim": 3, "quantum": False, "dropout": 0.2},
+        inputs={"inputs": (3, 4, 6)},
+        output_shape=(3, 4, 6),
+        num_params=213,
+        num_trainable_weights=8,
+        num_seed_generators=2,
         masks={"inputs": "mask"},
     )
 

@@ -1,0 +1,355 @@
+"""Training a classifier, from data to report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from qrkt_keras import data as datasets
+from qrkt_keras.training.checkpoints import CheckpointError, TrainingCheckpoint, read_checkpoint
+from qrkt_keras.training.evaluation import ValidationScores, make_predictor
+from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
+from qrkt_keras.training.progress import ProgressBar
+from qrkt_keras.training.recipes import Recipe
+from qrkt_keras.training.reports import confusion_picture, history_picture
+
+CHECKPOINT = "checkpoint.npz"
+REPORTS = ("history.json", "scores.json", "history.png", "confusion.png")
+
+# One call of Keras' train function runs this many steps at most; between calls the progress bar
+# moves, and an interrupt is heard.
+MAX_STEPS_PER_EXECUTION = 64
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was interrupted; the message says how to continue it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What `fit` leaves behind.
+
+    Attributes:
+        scores: Split name (`"validation"`, and `"test"` if there is one) to the scores of the
+            best epoch's weights.
+        history: Log name to its value in each epoch.
+        best_epoch: The epoch whose weights the model has now, counted from 1.
+        epochs: Epochs trained.
+        seconds: Time used for training, over all runs of the job.
+        output_dir: Where the checkpoint and the reports are.
+    """
+
+    scores: Mapping[str, Scores]
+    history: Mapping[str, tuple[float, ...]]
+    best_epoch: int
+    epochs: int
+    seconds: float
+    output_dir: Path
+
+
+def fit(
+    model: keras.Model,
+    data: str | Mapping[str, Arrays],
+    recipe: Recipe,
+    *,
+    output_dir: str | os.PathLike[str],
+    resume: bool = False,
+    overwrite: bool = False,
+    seed: int | None = None,
+    epochs: int | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    progress: bool = True,
+    identity: Mapping[str, Any] | None = None,
+    label_names: Sequence[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    jit_compile: bool | str = "auto",
+) -> TrainingResult:
+    """Trains a classifier and reports on it.
+
+    The model is compiled with cross-entropy and the recipe's optimizer, trained on batches whose
+    order is a function of seed and epoch, and scored on the validation split after every epoch. A
+    checkpoint is written after every epoch. At the end the model has the best epoch's weights,
+    and `output_dir` the checkpoint, `history.json`, `scores.json`, `history.png` and
+    `confusion.png`.
+
+    A job that was killed or interrupted is continued by the same call with `resume=True`, in the
+    same environment bit for bit. Callbacks of your own are called, but their state is not saved.
+    For the same result from the start, call `keras.utils.set_random_seed` before you build the
+    model.
+
+    Args:
+        model: A built model from uint8 images `(B, height, width, channels)` to logits
+            `(B, num_classes)`.
+        data: The name of a data set (`data.list()`), or split name to images and labels:
+            `"train"`, `"validation"` and, if there is one, `"test"`.
+        recipe: How to train.
+        output_dir: A folder for this job alone; it is made if need be.
+        resume: Whether to continue the job in `output_dir`, if there is one.
+        overwrite: Whether to replace the job in `output_dir`.
+        seed: Seed of the order of the examples, in place of the recipe's.
+        epochs: Number of epochs, in place of the recipe's.
+        callbacks: More Keras callbacks.
+        progress: Whether to show how far it is.
+        identity: JSON data that must be the same when the job is continued, such as the preset's
+            name and the model's configuration; recipe and data always are.
+        label_names: The classes' names, when `data` is not a data set's name.
+        data_dir: Where the data set is; see `data.arrays`.
+        jit_compile: Whether to compile with XLA; `"auto"` does where the model allows it.
+
+    Returns:
+        The scores and the history.
+
+    Raises:
+        ValueError: If an argument does not fit the others.
+        CheckpointError: If the job in `output_dir` is damaged or is another one.
+        DatasetNotFoundError: If the data set cannot be found.
+        TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
+        FloatingPointError: If the loss or an output stops being a number.
+    """
+    changes = {"seed": seed, "epochs": epochs}
+    recipe = dataclasses.replace(
+        recipe, **{name: value for name, value in changes.items() if value is not None}
+    )
+    splits, names = _splits(data, label_names, data_dir)
+    steps = datasets.steps_per_epoch(len(splits["train"][1]), recipe.batch_size)
+    if not model.built:
+        raise ValueError(
+            f"The model must be built: call it once, or build it. Received: {model.name!r}"
+        )
+    folder = _prepared_folder(Path(output_dir), resume=resume, overwrite=overwrite)
+
+    model.compile(
+        optimizer=recipe.make_optimizer(steps * recipe.epochs),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=_steps_per_execution(steps),
+        jit_compile=jit_compile,
+    )
+    predict = make_predictor(model, min(256, len(splits["validation"][1])))
+    _check_outputs(predict(splits["validation"][0]), names)
+
+    checkpoint = TrainingCheckpoint(
+        folder / CHECKPOINT,
+        identity={
+            "recipe": recipe.to_dict(),
+            "data": {
+                "name": data if isinstance(data, str) else None,
+                "sha256": _fingerprint(splits["train"], splits["validation"]),
+            },
+            **(identity or {}),
+        },
+        monitor=recipe.monitor,
+    )
+    start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
+    with contextlib.ExitStack() as stack:
+        shown = []
+        if progress:
+            shown.append(ProgressBar())
+            stack.callback(shown[0].close)
+        try:
+            model.fit(
+                datasets.training_batches(
+                    *splits["train"],
+                    batch_size=recipe.batch_size,
+                    seed=recipe.seed,
+                    start_epoch=start,
+                    epochs=recipe.epochs,
+                ),
+                initial_epoch=start,
+                epochs=recipe.epochs,
+                steps_per_epoch=steps,
+                # The order is already made.
+                shuffle=False,
+                callbacks=[
+                    ValidationScores(predict, *splits["validation"]),
+                    *callbacks,
+                    checkpoint,
+                    *shown,
+                ],
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            raise TrainingInterrupted(
+                f"Interrupted after {checkpoint.epoch} of {recipe.epochs} epochs. The job is safe "
+                f"in {checkpoint.path}; continue it with the same call and resume=True "
+                "(on the command line: --resume)."
+            ) from None
+    checkpoint.restore_best(model)
+    scores = {
+        split: classification_scores(labels, probabilities_from_logits(predict(images)))
+        for split, (images, labels) in splits.items()
+        if split != "train"
+    }
+    result = TrainingResult(
+        scores=scores,
+        history={name: tuple(values) for name, values in checkpoint.history.items()},
+        best_epoch=checkpoint.best_epoch or checkpoint.epoch,
+        epochs=checkpoint.epoch,
+        seconds=checkpoint.seconds,
+        output_dir=folder,
+    )
+    _report(result, recipe, names)
+    return result
+
+
+def _splits(
+    data: str | Mapping[str, Arrays],
+    label_names: Sequence[str] | None,
+    data_dir: str | os.PathLike[str] | None,
+) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    """The arrays of each split, checked, and the classes' names."""
+    if isinstance(data, str):
+        if label_names is not None:
+            raise ValueError(
+                f"label_names belong to a data set. Received: {label_names} with data={data!r}"
+            )
+        splits = {
+            split: datasets.arrays(data, split, data_dir=data_dir)
+            for split in ("train", "validation", "test")
+        }
+        return splits, datasets.info(data).label_names
+    if not {"train", "validation"} <= set(data) <= {"train", "validation", "test"}:
+        raise ValueError(
+            "data must have the splits train and validation, and may have test. "
+            f"Received: {sorted(data)}"
+        )
+    splits = {}
+    for split in ("train", "validation", "test"):
+        if split not in data:
+            continue
+        images, labels = (np.asarray(part) for part in data[split])
+        if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
+            raise ValueError(
+                f"The {split} split must be images (n, height, width, channels) and labels (n,). "
+                f"Received: shapes {images.shape} and {labels.shape}"
+            )
+        if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+            raise ValueError(
+                f"The {split} split's labels must be integers from 0 on. "
+                f"Received: dtype {labels.dtype}, least {labels.min()}"
+            )
+        splits[split] = images, labels.astype(np.int32)
+    num_classes = 1 + max(int(labels.max()) for _, labels in splits.values())
+    if label_names is None:
+        label_names = [str(label) for label in range(num_classes)]
+    if len(label_names) < num_classes:
+        raise ValueError(
+            f"label_names must name the {num_classes} classes. Received: {list(label_names)}"
+        )
+    return splits, tuple(label_names)
+
+
+def _prepared_folder(folder: Path, *, resume: bool, overwrite: bool) -> Path:
+    """Makes the folder, or says why it must not be used."""
+    if resume and overwrite:
+        raise ValueError("A job is either continued or replaced. Received: resume and overwrite")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir must be a folder. Received: {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / CHECKPOINT
+    # A write that was killed leaves a hidden file, which the next write takes over.
+    foreign = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+    if overwrite:
+        for name in REPORTS:
+            (folder / name).unlink(missing_ok=True)
+    elif not resume and path.exists():
+        raise ValueError(
+            f"output_dir holds a job already ({_state(path)}): continue it with resume=True, "
+            f"replace it with overwrite=True, or choose another folder. Received: {folder}"
+        )
+    elif not path.exists() and foreign:
+        raise ValueError(
+            "output_dir must be empty or hold a job of this kind; overwrite=True uses it all the "
+            f"same. Received: {folder} with {', '.join(sorted(foreign)[:5])}"
+        )
+    return folder
+
+
+def _state(path: Path) -> str:
+    try:
+        metadata = read_checkpoint(path).metadata
+        done, total = metadata["epoch"], metadata["identity"]["recipe"]["epochs"]
+    except (CheckpointError, KeyError):
+        return "damaged"
+    return "finished" if done == total else f"{done} of {total} epochs done"
+
+
+def _steps_per_execution(steps: int) -> int:
+    """The largest divisor of an epoch's steps that is not too large.
+
+    It must divide them: Keras would otherwise run into the next epoch's batches.
+    """
+    return max(
+        divisor
+        for divisor in range(1, min(steps, MAX_STEPS_PER_EXECUTION) + 1)
+        if steps % divisor == 0
+    )
+
+
+def _check_outputs(outputs: np.ndarray, names: Sequence[str]) -> None:
+    if outputs.ndim != 2 or outputs.shape[1] != len(names):
+        raise ValueError(
+            f"The model must return logits (B, {len(names)}), one for each class. "
+            f"Received: shape (B, {', '.join(map(str, outputs.shape[1:]))})"
+        )
+    if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(
+            "The model must return logits, before any softmax. "
+            f"Received: rows that sum to 1, such as {outputs[0].tolist()}"
+        )
+
+
+def _fingerprint(*splits: Arrays) -> str:
+    digest = hashlib.sha256()
+    for array in (array for split in splits for array in split):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> None:
+    folder = result.output_dir
+    _write_json(
+        folder / "history.json",
+        {
+            "recipe": recipe.to_dict(),
+            "epochs": result.epochs,
+            "best_epoch": result.best_epoch,
+            "seconds": round(result.seconds, 1),
+            "history": {
+                name: [None if value != value else value for value in values]
+                for name, values in result.history.items()
+            },
+        },
+    )
+    _write_json(folder / "scores.json", {split: s.to_dict() for split, s in result.scores.items()})
+    split = "test" if "test" in result.scores else "validation"
+    scores = result.scores[split]
+    history_picture(result.history, folder / "history.png", best_epoch=result.best_epoch)
+    confusion_picture(
+        scores.confusion,
+        folder / "confusion.png",
+        label_names=names,
+        title=f"{split}: {scores.accuracy:.1%} of {scores.num_examples} right",
+    )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2, allow_nan=False)
+    # A list of numbers on one line: a matrix then looks like one.
+    text = re.sub(r"\[[^][{}\"]*\]", lambda match: " ".join(match[0].split()), text)
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())

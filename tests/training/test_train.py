@@ -1,0 +1,383 @@
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from qrkt_keras import data
+from qrkt_keras.training import (
+    CheckpointError,
+    Recipe,
+    TrainingInterrupted,
+    classification_scores,
+    fit,
+    make_predictor,
+    model_state,
+    read_checkpoint,
+    train,
+)
+
+RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=2e-2, warmup_steps=10)
+REPORTS = {"checkpoint.npz", "history.json", "scores.json", "history.png", "confusion.png"}
+
+
+def make_model(num_classes=10, shape=(8, 8, 1), activation=None, seed=0):
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dropout(0.1),
+            layers.Dense(num_classes, activation=activation),
+        ]
+    )
+
+
+def run(model, output_dir, recipe=RECIPE, **options):
+    options = {"data": "digits", "progress": False, "jit_compile": False} | options
+    return fit(model, options.pop("data"), recipe, output_dir=output_dir, **options)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ctrl-C at the beginning of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A finished job: its folder, its model, its result."""
+    folder = tmp_path_factory.mktemp("job")
+    model = make_model()
+    return folder, model, run(model, folder)
+
+
+def test_what_a_job_leaves(job):
+    folder, _, result = job
+    assert {file.name for file in folder.iterdir()} == REPORTS
+    assert result.epochs == 3 and result.seconds > 0 and result.output_dir == folder
+    assert set(result.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "val_auc"}
+    assert result.history["loss"][0] > result.history["loss"][-1]
+    assert result.scores["test"].accuracy > 0.8
+    assert result.scores["test"].num_examples == 360
+    scores = json.loads((folder / "scores.json").read_text())
+    assert scores["test"]["accuracy"] == result.scores["test"].accuracy
+    assert scores["test"]["confusion"] == [list(r) for r in result.scores["test"].confusion]
+    history = json.loads((folder / "history.json").read_text())
+    assert history["best_epoch"] == result.best_epoch
+    assert history["history"]["val_auc"] == list(result.history["val_auc"])
+    assert Recipe.from_dict(history["recipe"]) == RECIPE
+
+
+def test_the_scores_are_those_of_the_model_that_comes_out(job):
+    _, model, result = job
+    for split, scores in result.scores.items():
+        images, labels = data.arrays("digits", split)
+        logits = model.predict(images, verbose=0)
+        probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+        theirs = classification_scores(labels, probabilities)
+        assert theirs.confusion == scores.confusion
+        assert theirs.macro_auc == pytest.approx(scores.macro_auc, abs=1e-6)
+        assert theirs.loss == pytest.approx(scores.loss, rel=1e-5)
+
+
+def test_the_history_holds_what_keras_would_have_said(job):
+    folder, model, result = job
+    images, labels = data.arrays("digits", "validation")
+    loss, accuracy = model.evaluate(images, labels, verbose=0)
+    best = result.best_epoch - 1
+    assert result.history["val_loss"][best] == pytest.approx(loss, rel=1e-5)
+    assert result.history["val_accuracy"][best] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_the_best_epochs_weights_come_out(tmp_path):
+    class Spoil(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.weights = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            # After the second epoch, turn what was learnt into its opposite.
+            if epoch == 2:
+                self.weights = [w.copy() for w in self.model.get_weights()]
+                self.model.set_weights([-w for w in self.weights])
+
+    spoil, model = Spoil(), make_model()
+    result = run(model, tmp_path, callbacks=[spoil])
+    assert result.best_epoch == 2 and result.epochs == 3
+    for got, wanted in zip(model.get_weights(), spoil.weights, strict=True):
+        assert np.array_equal(got, wanted)
+
+
+def test_the_same_seeds_give_the_same_bits(job, tmp_path):
+    _, model, result = job
+    again_model = make_model()
+    again = run(again_model, tmp_path)
+    assert again.history == result.history and again.scores == result.scores
+    for got, wanted in zip(again_model.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_another_seed_gives_another_order(job, tmp_path):
+    assert run(make_model(), tmp_path, seed=1).history != job[2].history
+
+
+def test_an_interrupted_job_continues_bit_for_bit(job, tmp_path):
+    _, model, result = job
+    with pytest.raises(TrainingInterrupted, match=r"after 2 of 3 epochs.*resume=True") as caught:
+        run(make_model(), tmp_path, callbacks=[Interrupt(2)])
+    assert str(tmp_path / "checkpoint.npz") in str(caught.value)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    # Another initial model, as another process without a seed would make.
+    other = make_model(seed=9)
+    continued = run(other, tmp_path, resume=True)
+    assert continued.history == result.history and continued.scores == result.scores
+    for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_resuming_a_finished_job_reports_again(job):
+    folder, model, result = job
+    (folder / "scores.json").unlink()
+    again = run(make_model(seed=4), folder, resume=True)
+    assert again.scores == result.scores and again.history == result.history
+    assert {file.name for file in folder.iterdir()} == REPORTS
+
+
+def test_resuming_where_nothing_is_begins(tmp_path):
+    assert run(make_model(), tmp_path / "new" / "folder", resume=True, epochs=1).epochs == 1
+
+
+def test_resuming_another_job_is_refused_with_what_differs(job):
+    folder = job[0]
+    for options, message in [
+        ({"epochs": 5}, r"Received: recipe\.epochs=5, but it was 3$"),
+        ({"seed": 8}, r"Received: recipe\.seed=8, but it was 0$"),
+        ({"identity": {"preset": "x"}}, r"Received: preset='x', but it was None$"),
+        (
+            {"recipe": dataclasses.replace(RECIPE, learning_rate=1.0)},
+            r"Received: recipe\.learning_rate=1\.0, but it was 0\.02$",
+        ),
+        (
+            {"data": {s: data.arrays("digits", s) for s in ("train", "validation")}},
+            r"Received: data\.name=None, but it was 'digits'$",
+        ),
+    ]:
+        with pytest.raises(CheckpointError, match=message):
+            run(make_model(), folder, resume=True, **options)
+
+
+def test_resuming_with_other_images_is_refused(tmp_path):
+    splits = {split: data.arrays("digits", split) for split in ("train", "validation")}
+    run(make_model(), tmp_path, data=splits, epochs=1)
+    images, labels = splits["train"]
+    other = images.copy()
+    other[0, 0, 0] ^= 1
+    with pytest.raises(CheckpointError, match=r"Received: data\.sha256="):
+        run(make_model(), tmp_path, data=splits | {"train": (other, labels)}, epochs=1, resume=True)
+
+
+def test_resuming_with_another_model_is_refused(job):
+    layers = keras.layers
+    other = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
+    with pytest.raises(CheckpointError, match="does not belong to the model"):
+        run(other, job[0], resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(job, tmp_path):
+    whole = (job[0] / "checkpoint.npz").read_bytes()
+    (tmp_path / "checkpoint.npz").write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError, match=r"truncated.*Received: .*checkpoint\.npz$"):
+        run(make_model(), tmp_path, resume=True)
+    with pytest.raises(ValueError, match=r"\(damaged\).*Received"):
+        run(make_model(), tmp_path)
+
+
+def test_a_folder_with_a_job_is_refused(job, tmp_path):
+    with pytest.raises(ValueError, match=rf"\(finished\).*resume=True.*Received: {job[0]}$"):
+        run(make_model(), job[0])
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, callbacks=[Interrupt(1)])
+    with pytest.raises(ValueError, match=r"\(1 of 3 epochs done\)"):
+        run(make_model(), tmp_path)
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=rf"Received: {tmp_path} with thesis\.tex$"):
+            run(make_model(), tmp_path, resume=resume)
+    run(make_model(), tmp_path, overwrite=True, epochs=1)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_overwrite_replaces_a_job(tmp_path):
+    run(make_model(), tmp_path, epochs=1)
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, overwrite=True, epochs=2, callbacks=[Interrupt(1)])
+    # The old job's reports do not stay beside the new job's checkpoint.
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
+    assert read_checkpoint(tmp_path / "checkpoint.npz").metadata["epoch"] == 1
+    assert run(make_model(), tmp_path, resume=True, epochs=2).epochs == 2
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=rf"must be a folder\. Received: {tmp_path}/file$"):
+        run(make_model(), tmp_path / "file")
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path):
+    with pytest.raises(ValueError, match=r"Received: resume and overwrite$"):
+        run(make_model(), tmp_path, resume=True, overwrite=True)
+
+
+def test_arrays_with_label_names_and_without_a_test_split(tmp_path):
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 2, 90)
+    images = (random.randint(0, 100, (90, 4, 4, 3)) + 150 * labels[:, None, None, None]).astype(
+        np.uint8
+    )
+    splits = {"train": (images[:60], labels[:60]), "validation": (images[60:], labels[60:])}
+    recipe = Recipe(epochs=30, batch_size=20, learning_rate=0.05)
+    names = ["dark", "light"]
+    result = run(make_model(2, (4, 4, 3)), tmp_path, recipe, data=splits, label_names=names)
+    assert set(result.scores) == {"validation"}
+    assert result.scores["validation"].accuracy == 1.0
+
+
+def split(n=40, shape=(8, 8, 1), dtype=np.uint8, labels=None):
+    labels = np.arange(n) % 10 if labels is None else np.asarray(labels)
+    return np.zeros((n, *shape), dtype), labels
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "cifar"}, r"Received: name='cifar'$"),
+        ({"data": {"train": split()}}, r"Received: \['train'\]$"),
+        (
+            {"data": {"train": split(), "validation": split(), "dev": split()}},
+            r"Received: \['dev', 'train', 'validation'\]$",
+        ),
+        (
+            {"data": {"train": split(shape=(64,)), "validation": split()}},
+            r"The train split .*Received: shapes \(40, 64\) and \(40,\)$",
+        ),
+        (
+            {"data": {"train": split(), "validation": split(labels=[0.5] * 40)}},
+            r"The validation split's labels .*Received: dtype float64",
+        ),
+        (
+            {"data": {"train": split(), "validation": split(labels=[-1] * 40)}},
+            r"Received: dtype int64, least -1$",
+        ),
+        (
+            {"data": {"train": split(20), "validation": split()}},
+            r"Received: batch_size=32 with 20 examples$",
+        ),
+        (
+            {"data": {"train": split(), "validation": split()}, "label_names": ["a", "b"]},
+            r"name the 10 classes\. Received: \['a', 'b'\]$",
+        ),
+        ({"label_names": ["a"]}, r"Received: \['a'\] with data='digits'$"),
+        ({"epochs": 0}, r"Received: epochs=0$"),
+        ({"seed": -1}, r"Received: seed=-1$"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(make_model(), tmp_path / "job", **options)
+    assert not (tmp_path / "job").exists()
+
+
+def test_a_model_with_the_wrong_outputs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"logits \(B, 10\).*Received: shape \(B, 7\)$"):
+        run(make_model(7), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"before any softmax\. Received: rows that sum to 1"):
+        run(make_model(activation="softmax"), tmp_path / "b")
+
+
+def test_a_model_that_is_not_built_is_refused(tmp_path):
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)], name="bare")
+    with pytest.raises(ValueError, match=r"Received: 'bare'$"):
+        run(model, tmp_path)
+
+
+def test_a_rate_that_blows_up_is_told(tmp_path):
+    recipe = Recipe(
+        epochs=3, batch_size=32, learning_rate=1e30, clip_norm=None, schedule="constant"
+    )
+    with pytest.raises(FloatingPointError, match=r"Received: .* in epoch \d$"):
+        run(make_model(), tmp_path, recipe)
+    assert read_checkpoint(tmp_path / "checkpoint.npz").metadata["epoch"] < 3
+
+
+def test_the_learning_rate_follows_the_whole_run(tmp_path):
+    class Rates(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.rates = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.rates.append(float(self.model.optimizer.learning_rate))
+
+    rates = Rates()
+    run(make_model(), tmp_path, callbacks=[rates])
+    steps = 1293 // 32
+    schedule = RECIPE.learning_rate_schedule(3 * steps)
+    assert rates.rates == [float(schedule(steps * epoch)) for epoch in (1, 2, 3)]
+    assert rates.rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("steps", "at_once"), [(1, 1), (20, 20), (40, 40), (41, 41), (67, 1), (128, 64), (843, 3)]
+)
+def test_steps_at_once_divide_the_epoch(steps, at_once):
+    assert train._steps_per_execution(steps) == at_once
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 20])
+def test_a_predictor_gives_what_the_model_gives_and_is_traced_once(n):
+    model = make_model()
+    model.compile(jit_compile=False)
+    calls = []
+    call = model.call
+    model.call = lambda *arguments, **options: (calls.append(1), call(*arguments, **options))[1]
+    predict = make_predictor(model, 8)
+    images = data.arrays("digits", "test")[0][:n]
+    got = predict(images)
+    predict(data.arrays("digits", "test")[0])
+    assert len(calls) == 1
+    assert got.dtype == np.float64
+    assert got == pytest.approx(keras.ops.convert_to_numpy(model(images)), abs=1e-6)
+
+
+def test_a_predictor_refuses_nothing_to_predict():
+    model = make_model()
+    model.compile(jit_compile=False)
+    with pytest.raises(ValueError, match=r"Received: shape \(0, 8, 8, 1\)$"):
+        make_predictor(model, 8)(np.zeros((0, 8, 8, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"Received: batch_size=0$"):
+        make_predictor(model, 0)
+
+
+def test_xla_and_mixed_precision(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make_model()
+    finally:
+        keras.config.set_dtype_policy(before)
+    result = run(model, tmp_path, epochs=2, jit_compile=True)
+    assert result.scores["test"].accuracy > 0.5
+    assert all(array.dtype != object for array in model_state(model).values())

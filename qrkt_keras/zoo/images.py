@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+# What is no source of images, and has no dtype that would say so.
+_NO_ARRAYS = (list, tuple, dict, str, int, float)
 
 # Resizing leaves a pixel of 1 a rounding error above 1.
 _TOLERANCE = 1e-6
@@ -99,8 +104,9 @@ def check_pixels(images: Any, image_shape: Shape) -> None:
     )
 
 
-def with_checked_pixels(source: Any, image_shape: Shape) -> Any:
-    """Returns what `predict` was given, with `check_pixels` on each of its images.
+@contextlib.contextmanager
+def checked_pixels(source: Any, image_shape: Shape) -> Iterator[Any]:
+    """Puts `check_pixels` on all images that `predict` is given.
 
     Arrays and tensors are checked at once. A `tf.data.Dataset`, a `keras.utils.PyDataset` and a
     generator are checked batch by batch, when they are read. Sources of other libraries pass as
@@ -110,18 +116,36 @@ def with_checked_pixels(source: Any, image_shape: Shape) -> Any:
         source: What Keras' `predict` takes.
         image_shape: Height, width and channels.
 
+    Yields:
+        The source to be read in its place.
+
     Raises:
-        TypeError, ValueError: As `check_pixels`, here or when a batch is read.
+        TypeError, ValueError: As `check_pixels`, also from the block in which batches are read.
     """
+    refusals: list[Exception] = []
+
+    def check(images: Any) -> None:
+        try:
+            check_pixels(images, image_shape)
+        except (TypeError, ValueError) as error:
+            refusals.append(error)
+            raise
+
     if isinstance(source, types.GeneratorType):
-        return (_checked_batch(batch, image_shape) for batch in source)
-    if isinstance(source, keras.utils.PyDataset):
-        return _CheckedPyDataset(source, image_shape)
-    if _is_tensorflow_dataset(source):
-        return _checked_dataset(source, image_shape)
-    if hasattr(source, "dtype") or isinstance(source, list | tuple | dict | str | int | float):
-        check_pixels(source, image_shape)
-    return source
+        source = (_checked_batch(batch, check) for batch in source)
+    elif isinstance(source, keras.utils.PyDataset):
+        source = _CheckedPyDataset(source, check)
+    elif _is_tensorflow_dataset(source):
+        source = _checked_dataset(source, check, image_shape)
+    elif source is None or hasattr(source, "dtype") or isinstance(source, _NO_ARRAYS):
+        check(source)
+    try:
+        yield source
+    except Exception:
+        # Whoever read the batch, tf.data above all, wraps the error in one of its own.
+        if refusals:
+            raise refusals[0] from None
+        raise
 
 
 def dtype_name(images: Any) -> str:
@@ -137,29 +161,29 @@ def _shortened(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _checked_batch(batch: Any, image_shape: Shape) -> Any:
-    check_pixels(batch[0] if isinstance(batch, list | tuple) else batch, image_shape)
+def _checked_batch(batch: Any, check: Callable[[Any], None]) -> Any:
+    check(batch[0] if isinstance(batch, list | tuple) else batch)
     return batch
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):
     """Another `PyDataset`, whose batches are checked where they are made."""
 
-    def __init__(self, source: keras.utils.PyDataset, image_shape: Shape) -> None:
+    def __init__(self, source: keras.utils.PyDataset, check: Callable[[Any], None]) -> None:
         super().__init__(
             workers=source.workers,
             use_multiprocessing=source.use_multiprocessing,
             max_queue_size=source.max_queue_size,
         )
         self._source = source
-        self._image_shape = image_shape
+        self._check = check
 
     @property
     def num_batches(self) -> int | None:
         return self._source.num_batches
 
     def __getitem__(self, index: int) -> Any:
-        return _checked_batch(self._source[index], self._image_shape)
+        return _checked_batch(self._source[index], self._check)
 
     def on_epoch_begin(self) -> None:
         self._source.on_epoch_begin()
@@ -174,18 +198,18 @@ def _is_tensorflow_dataset(source: Any) -> bool:
     return tensorflow is not None and isinstance(source, tensorflow.data.Dataset)
 
 
-def _checked_dataset(dataset: Any, image_shape: Shape) -> Any:
+def _checked_dataset(dataset: Any, check: Callable[[Any], None], image_shape: Shape) -> Any:
     import tensorflow as tf
 
-    def check(pixels: np.ndarray) -> np.ndarray:
-        check_pixels(pixels, image_shape)
+    def checked(pixels: np.ndarray) -> np.ndarray:
+        check(pixels)
         return pixels
 
     def check_element(*element: Any) -> Any:
         images = element[0]
         check_form(images, image_shape)
-        checked = tf.numpy_function(check, [images], images.dtype, stateful=False)
-        checked.set_shape(images.shape)
-        return (checked, *element[1:]) if len(element) > 1 else checked
+        pixels = tf.numpy_function(checked, [images], images.dtype, stateful=False)
+        pixels.set_shape(images.shape)
+        return (pixels, *element[1:]) if len(element) > 1 else pixels
 
     return dataset.map(check_element)

@@ -36,7 +36,7 @@ from qrkt_keras.layers.transformer_encoder_block import EPSILON
 from qrkt_keras.serving import export_saved_model
 from qrkt_keras.solvers import ButcherTableau
 from qrkt_keras.zoo import presets
-from qrkt_keras.zoo.images import check_form, dtype_name, with_checked_pixels
+from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
 
 Solver = str | ButcherTableau | Mapping[str, Any]
 
@@ -145,7 +145,9 @@ class QViT(keras.Model):
         image_shape = _image_shape(image_shape)
         num_classes = positive_integer("num_classes", num_classes)
         if num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2. Received: {num_classes}")
+            raise ValueError(
+                f"`num_classes` must be at least 2. Received: num_classes={num_classes}"
+            )
         patch_size = positive_integer("patch_size", patch_size)
         if image_shape[0] % patch_size or image_shape[1] % patch_size:
             raise ValueError(
@@ -299,10 +301,12 @@ class QViT(keras.Model):
             ValueError: If their shape is wrong, or a float pixel is NaN, infinite or outside
                 [0, 1].
         """
-        x = with_checked_pixels(x, self.image_shape)
-        return super().predict(
-            x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
-        )
+        with checked_pixels(x, self.image_shape) as x:
+            if getattr(x, "shape", (None,))[0] == 0:  # of which Keras would make no batch
+                return np.zeros((0, self.num_classes), self.get_layer("logits").compute_dtype)
+            return super().predict(
+                x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
+            )
 
     @property
     def pqcs(self) -> tuple[PQC, ...]:

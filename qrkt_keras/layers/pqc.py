@@ -95,6 +95,7 @@ class PQC(keras.layers.Layer):
             raise ValueError(
                 "per_copy_inputs=True needs the number of copies. Received: copies=None"
             )
+        self.supports_masking = True
         self.spec = spec
         self.copies = copies
         self.per_copy_inputs = bool(per_copy_inputs)

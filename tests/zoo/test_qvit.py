@@ -437,6 +437,7 @@ BAD_ARGUMENTS = [
     ({"patch_size": 8}, "patch_size=8 with image_shape=(4, 4, 1)"),
     ({"patch_size": 0}, "patch_size=0"),
     ({"hidden_dim": 2.5}, "hidden_dim=2.5"),
+    ({"hidden_dim": 1, "num_heads": 1}, "hidden_dim=1"),
     ({"num_heads": 3}, "num_heads=3 with hidden_dim=4"),
     ({"num_heads": True}, "num_heads=True"),
     ({"mlp_dim": -1}, "mlp_dim=-1"),

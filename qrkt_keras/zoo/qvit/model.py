@@ -63,7 +63,7 @@ class QViT(keras.Model):
         image_shape: Height, width and channels of an image.
         num_classes: Number of classes K, at least 2.
         patch_size: Side of a patch in pixels; it must divide height and width.
-        hidden_dim: Width of a token, and qubits of a projection.
+        hidden_dim: Width of a token, and qubits of a projection, at least 2.
         num_heads: Number of attention heads; it must divide `hidden_dim`.
         mlp_dim: Width inside the feed-forward parts, and qubits of their circuits.
         num_encoder_blocks: Encoder blocks E, see `layers.TransformerEncoderBlock`.
@@ -155,6 +155,11 @@ class QViT(keras.Model):
                 f"Received: patch_size={patch_size} with image_shape={image_shape}"
             )
         hidden_dim = positive_integer("hidden_dim", hidden_dim)
+        if hidden_dim < 2:
+            raise ValueError(
+                "`hidden_dim` must be at least 2: the normalisation of a single feature is always "
+                f"0. Received: hidden_dim={hidden_dim}"
+            )
         num_heads = positive_integer("num_heads", num_heads)
         if hidden_dim % num_heads:
             raise ValueError(

@@ -1,0 +1,172 @@
+"""One loop over all models and presets: what every one of them must be able to do.
+
+Every element of every weight must get a gradient, but for those that provably cannot. The proofs
+are in `without_gradient`, and the test fails as well when one of those gets a gradient.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from qrkt_keras import serving, solvers, zoo
+
+SMALL = {
+    "image_shape": (4, 4, 1),
+    "num_classes": 3,
+    "patch_size": 2,
+    "hidden_dim": 4,
+    "num_heads": 2,
+    "mlp_dim": 3,
+    "num_encoder_blocks": 1,
+    "num_ode_blocks": 1,
+    "num_decoder_blocks": 1,
+    "solver": "rk2",
+    "dropout": 0.0,
+}
+
+
+def configurations():
+    """Every value of every option, and every pair of those that meet in one block."""
+    for quantum in (True, False):
+        for solver in solvers.list():
+            yield {"quantum": quantum, "solver": solver}
+        for residual, share_weights, solver in itertools.product(
+            ("identity", "normalized"), (False, True), ("rk2", "rk4_enhanced")
+        ):
+            yield {
+                "quantum": quantum,
+                "residual": residual,
+                "share_weights": share_weights,
+                "solver": solver,
+                "num_encoder_blocks": 0,
+            }
+        for variant, num_decoder_blocks in itertools.product(("corrected", "thesis"), (1, 2)):
+            yield {
+                "quantum": quantum,
+                "variant": variant,
+                "num_decoder_blocks": num_decoder_blocks,
+                "num_ode_blocks": 0,
+            }
+        for blocks in itertools.product((0, 1), repeat=3):
+            names = ("num_encoder_blocks", "num_ode_blocks", "num_decoder_blocks")
+            yield {"quantum": quantum, **dict(zip(names, blocks, strict=True))}
+    for template, layers in (
+        ("rx_ring", 1),
+        ("rx_ring", 2),
+        ("hardware_efficient", 1),
+        ("hardware_efficient", 3),
+    ):
+        for hidden_dim, mlp_dim in ((4, 3), (3, 1), (3, 2)):
+            yield {
+                "template": template,
+                "num_ansatz_layers": layers,
+                "hidden_dim": hidden_dim,
+                "num_heads": 1,
+                "mlp_dim": mlp_dim,
+            }
+
+
+def without_gradient(model, weight) -> np.ndarray | bool:
+    """Which elements of a weight provably have no gradient: a mask, or False for none."""
+    path = weight.path
+    if not model.quantum and path.endswith("query_key_value/dense/bias"):
+        # The classical twin's key bias b adds q.b to all scores of one query, for every key the
+        # same, and softmax(s + constant) = softmax(s).
+        return np.repeat([False, True, False], model.hidden_dim)
+    return False
+
+
+def gradients(model, seed: int):
+    """The gradient of every weight for random images and labels, in float64."""
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(size=(6, *model.image_shape))
+    labels = rng.integers(0, model.num_classes, 6)
+    with tf.GradientTape() as tape:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+            labels, model(images, training=True)
+        )
+    return [
+        np.zeros(weight.shape) if gradient is None else np.asarray(gradient)
+        for weight, gradient in zip(
+            model.trainable_weights,
+            tape.gradient(loss, [weight.value for weight in model.trainable_weights]),
+            strict=True,
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    configurations(),
+    ids=lambda changes: ",".join(f"{name}={value}" for name, value in changes.items()),
+)
+def test_every_weight_element_gets_a_gradient(changes):
+    model = zoo.QViT(**{**SMALL, **changes}, dtype="float64")
+    rng = np.random.default_rng(11)
+    # Away from the initial values, some of which (biases of 0) are special.
+    model.set_weights([w + rng.normal(0, 0.3, size=w.shape) for w in model.get_weights()])
+    seen = [np.zeros(weight.shape) for weight in model.trainable_weights]
+    for seed in range(2):
+        for total, gradient in zip(seen, gradients(model, seed), strict=True):
+            np.maximum(total, np.abs(gradient), out=total)
+    largest = max(size.max() for size in seen)
+    for weight, size in zip(model.trainable_weights, seen, strict=True):
+        expected = np.broadcast_to(without_gradient(model, weight), size.shape)
+        # Rounding leaves 1e-17 of a zero; the least of the others was 2e-9.
+        zero = size < 1e-13 * largest
+        np.testing.assert_array_equal(zero, expected, err_msg=f"{weight.path}: {size}")
+
+
+# Tracing the thesis' models takes up to half a minute each; these two stand for all.
+QUICK = ("qvit_rk1_mnist", "qvit_rk4_digits")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in zoo.list_presets()
+    ],
+)
+def test_every_preset_does_the_whole_job(name, tmp_path):
+    """Forward, a step of training, a `.keras` file, a preset folder, a SavedModel."""
+    model = zoo.from_preset(name, load_weights=False)
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (4, *model.image_shape)).astype("uint8")
+    labels = np.arange(4) % model.num_classes
+    before = model.get_weights()
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=True,
+    )
+    history = model.fit(images, labels, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+    logits = np.asarray(model(images))
+    assert logits.shape == (4, model.num_classes) and np.isfinite(logits).all()
+
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(images), logits)
+    again = zoo.from_preset(model.save_to_preset(tmp_path / "preset"))
+    np.testing.assert_array_equal(again(images), logits)
+
+    model.export(tmp_path / "served")
+    assert serving.foreign_ops(tmp_path / "served") == ()
+    served = serving.load_saved_model(tmp_path / "served").signatures
+    expected = keras.ops.softmax(logits)
+    for key, inputs in (("serving_uint8", images), ("serving_default", images / 255)):
+        dtype = tf.uint8 if key == "serving_uint8" else tf.float32
+        answer = served[key](images=tf.constant(inputs, dtype))
+        np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
+
+
+def test_every_class_has_a_preset():
+    named = {zoo.read_preset(name).class_name for name in zoo.list_presets()}
+    assert named == set(zoo.model_classes())

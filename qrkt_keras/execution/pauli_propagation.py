@@ -151,7 +151,10 @@ def _compile(spec: CircuitSpec) -> _Program:
     order: list[_Factor] = [factor for block in blocks for factor in block.factors]
     rotations = sorted({factor[1] for factor in used if factor[0] != "bloch"})
     trigonometric = [
-        (kind, rotations.index(i)) for kind in ("cos", "sin") for i in rotations if (kind, i) in used
+        (kind, rotations.index(i))
+        for kind in ("cos", "sin")
+        for i in rotations
+        if (kind, i) in used
     ]
     order += [(kind, rotations[i]) for kind, i in trigonometric]
     position = {factor: i for i, factor in enumerate(order)}

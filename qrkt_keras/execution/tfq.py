@@ -209,8 +209,7 @@ def _check_expression(value, operation: cirq.Operation) -> None:
     if not (rest.is_Symbol and scalar.is_number):
         raise UnsupportedCircuitError(
             NAME,
-            "its angles are scalar * symbol, at most summed. "
-            f"Received: {value} in {operation!r}",
+            f"its angles are scalar * symbol, at most summed. Received: {value} in {operation!r}",
         )
 
 
@@ -223,8 +222,12 @@ def _serialise(spec: CircuitSpec):
     with tf.init_scope():
         program = tfq.convert_to_tensor([_translate(spec)], deterministic_proto_serialize=True)
         observables = tfq.convert_to_tensor(
-            [[observable.with_qubits(*(qubits[q] for q in observable.qubits))
-              for observable in spec.observables]],
+            [
+                [
+                    observable.with_qubits(*(qubits[q] for q in observable.qubits))
+                    for observable in spec.observables
+                ]
+            ],
             deterministic_proto_serialize=True,
         )
         # Bytes, not tensors: the engine outlives the graph in which it was made.

@@ -13,9 +13,9 @@ from support.reference import cirq_expectation, cirq_gradient
 
 from qrkt_keras.circuits import CircuitSpec, templates
 from qrkt_keras.execution import (
+    TFQ,
     PauliPropagation,
     StateVector,
-    TFQ,
     UnsupportedCircuitError,
     make_engine,
 )
@@ -417,7 +417,9 @@ def test_tfq_takes_named_qubits_and_sums_of_symbols():
 
 
 def test_pauli_propagation_refuses_when_strings_explode():
-    with pytest.raises(UnsupportedCircuitError, match="pauli_propagation.*Received: [0-9]+ strings"):
+    with pytest.raises(
+        UnsupportedCircuitError, match="pauli_propagation.*Received: [0-9]+ strings"
+    ):
         PauliPropagation(templates.hardware_efficient(8, num_layers=6))
 
 
@@ -450,7 +452,9 @@ def test_tfq_sampling_is_within_five_standard_errors():
     spec = templates.ry_ring(3)
     inputs, weights = random_point(spec, 0, batch=4)
     repetitions = 2000
-    sampled = TFQ(spec, repetitions=repetitions).expectation(tf.constant(inputs), tf.constant(weights))
+    sampled = TFQ(spec, repetitions=repetitions).expectation(
+        tf.constant(inputs), tf.constant(weights)
+    )
     exact = np.stack([cirq_expectation(spec, row, weights) for row in inputs])
     error = np.sqrt((1 - exact**2) / repetitions)
     assert np.all(np.abs(sampled[:, 0] - exact) < 5 * error + 1e-6)

@@ -20,7 +20,7 @@ def make_predictor(model: keras.Model, batch_size: int) -> Predictor:
     than the model.
 
     Args:
-        model: A built TensorFlow-backed model; XLA is used if it is compiled with it.
+        model: A built TensorFlow-backed model.
         batch_size: Images that go through the model at once. The last batch is filled up.
 
     Returns:
@@ -32,7 +32,8 @@ def make_predictor(model: keras.Model, batch_size: int) -> Predictor:
 
     import tensorflow as tf
 
-    @tf.function(jit_compile=bool(model.jit_compile), reduce_retracing=True)
+    # Not under XLA: validation is a small part of the work, and compiling takes seconds.
+    @tf.function(reduce_retracing=True)
     def forward(batch: tf.Tensor) -> tf.Tensor:
         return model(batch, training=False)
 

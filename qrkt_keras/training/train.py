@@ -107,7 +107,8 @@ def fit(
             name and the model's configuration; recipe and data always are.
         label_names: The classes' names, when `data` is not a data set's name.
         data_dir: Where the data set is; see `data.arrays`.
-        jit_compile: Whether to compile with XLA; `"auto"` does where the model allows it.
+        jit_compile: Whether to compile the training step with XLA. `"auto"` leaves it to Keras,
+            which does so on accelerators only, and where the model allows it.
 
     Returns:
         The scores and the history.

@@ -1,5 +1,9 @@
 import dataclasses
+import errno
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -11,6 +15,7 @@ from qrkt_keras.training import (
     Recipe,
     TrainingInterrupted,
     classification_scores,
+    files,
     fit,
     make_predictor,
     model_state,
@@ -349,7 +354,6 @@ def test_steps_at_once_divide_the_epoch(steps, at_once):
 @pytest.mark.parametrize("n", [1, 7, 8, 20])
 def test_a_predictor_gives_what_the_model_gives_and_is_traced_once(n):
     model = make_model()
-    model.compile(jit_compile=False)
     calls = []
     call = model.call
     model.call = lambda *arguments, **options: (calls.append(1), call(*arguments, **options))[1]
@@ -364,7 +368,6 @@ def test_a_predictor_gives_what_the_model_gives_and_is_traced_once(n):
 
 def test_a_predictor_refuses_nothing_to_predict():
     model = make_model()
-    model.compile(jit_compile=False)
     with pytest.raises(ValueError, match=r"Received: shape \(0, 8, 8, 1\)$"):
         make_predictor(model, 8)(np.zeros((0, 8, 8, 1), np.uint8))
     with pytest.raises(ValueError, match=r"Received: batch_size=0$"):
@@ -381,3 +384,28 @@ def test_xla_and_mixed_precision(tmp_path):
     result = run(model, tmp_path, epochs=2, jit_compile=True)
     assert result.scores["test"].accuracy > 0.5
     assert all(array.dtype != object for array in model_state(model).values())
+
+
+def test_importing_the_package_loads_no_tensorflow(repository):
+    script = "import sys, qrkt_keras.training; print('tensorflow' in sys.modules)"
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(repository)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_a_full_disk_during_training_is_told_and_the_last_epoch_is_kept(tmp_path, monkeypatch):
+    class FillDisk(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                monkeypatch.setattr(files.os, "fsync", full)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device.*checkpoint\.npz"):
+        run(make_model(), tmp_path, callbacks=[FillDisk()])
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
+    assert run(make_model(), tmp_path, resume=True).epochs == 3

@@ -1,7 +1,7 @@
 """How a circuit's expectation values are computed: one engine a file, one contract.
 
-`expectation(inputs (B, C, num_inputs), weights (copies, num_weights)) -> (B, copies, K)`, with C = 1
-(all copies see the same inputs) or C = copies.
+`expectation(inputs (B, C, num_inputs), weights (copies, num_weights)) -> (B, copies, K)`, with
+C = 1 (all copies see the same inputs) or C = copies.
 """
 
 from qrkt_keras.execution.errors import UnsupportedCircuitError

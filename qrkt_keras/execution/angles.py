@@ -10,7 +10,6 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
 
-
 # A list of indices with at most this many runs of neighbours is slices, a longer one a gather,
 # whose gradient is a slow scatter.
 _MOST_SLICES = 4

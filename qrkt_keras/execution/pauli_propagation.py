@@ -59,7 +59,8 @@ class PauliPropagation:
         >>> import numpy as np
         >>> from qrkt_keras.circuits import templates
         >>> engine = PauliPropagation(templates.rx_ring(384))
-        >>> engine.expectation(np.zeros((2, 1, 384), "float32"), np.zeros((3, 384), "float32")).shape
+        >>> inputs, weights = np.zeros((2, 1, 384), "float32"), np.zeros((3, 384), "float32")
+        >>> engine.expectation(inputs, weights).shape
         TensorShape([2, 3, 384])
     """
 

@@ -105,7 +105,7 @@ def _bits(num_qubits: int) -> np.ndarray:
 
 
 class _Flip:
-    """`psi[k] -> psi[k ^ mask]` for a set of qubits: each run of neighbours is one reversed axis."""
+    """`psi[k] -> psi[k ^ mask]` for a set of qubits: a run of neighbours is one reversed axis."""
 
     def __init__(self, qubits, num_qubits: int):
         runs: list[list[int]] = []

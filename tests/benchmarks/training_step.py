@@ -70,10 +70,8 @@ def main() -> None:
             f"{median:.2f} ({low:.2f}-{high:.2f})"
             for low, median, high in (result["quantum"], result["twin"])
         ]
-        print(
-            f"| `{name}` | {cells[0]} | {cells[1]} | {result['quantum'][1] / result['twin'][1]:.2f} |",
-            flush=True,
-        )
+        ratio = result["quantum"][1] / result["twin"][1]
+        print(f"| `{name}` | {cells[0]} | {cells[1]} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -173,24 +173,24 @@ def _layout(spec: CircuitSpec) -> _Layout:
         tuple(cirq.circuit_diagram_info(qubit).wire_symbols[0] for qubit in spec.qubits),
         tuple(elements),
         max(free),
-        tuple(f"O{index} = {observable}" for index, observable in notes),
+        tuple(_rounded(f"O{index} = {observable}") for index, observable in notes),
     )
 
 
 def _symbols(operation: cirq.Operation) -> tuple[list[str], list[str]]:
     """The operation's label on each wire, and the form in which it is drawn."""
     operation = operation.untagged
-    info = cirq.circuit_diagram_info(
-        operation,
-        cirq.CircuitDiagramInfoArgs(
-            known_qubits=operation.qubits,
-            known_qubit_count=len(operation.qubits),
-            use_unicode_characters=True,
-            precision=3,
-            label_map=None,
-        ),
-        default=None,
+    args = cirq.CircuitDiagramInfoArgs(
+        known_qubits=operation.qubits,
+        known_qubit_count=len(operation.qubits),
+        use_unicode_characters=True,
+        precision=3,
+        label_map=None,
     )
+    try:
+        info = cirq.circuit_diagram_info(operation, args, default=None)
+    except TypeError:  # Cirq cannot round the symbols of a diagonal gate.
+        info = None
     if info is None:
         symbols, exponent, carrier = [type(operation.gate).__name__] * len(operation.qubits), 1, 0
     else:
@@ -200,8 +200,7 @@ def _symbols(operation: cirq.Operation) -> tuple[list[str], list[str]]:
             carrier = len(symbols) - 1
     # Cirq's symbol of a matrix gate is the whole matrix.
     symbols = ["U" if "\n" in symbol else symbol for symbol in symbols]
-    if isinstance(operation.gate, cirq.Rx | cirq.Ry | cirq.Rz):
-        symbols[0] = f"R{symbols[0][1].upper()}{symbols[0][2:]}"
+    symbols = [re.sub(r"^R[xyz](?=\()", lambda name: name[0].upper(), text) for text in symbols]
     controlled = any(symbol in ("@", "(0)") for symbol in symbols)
     forms = {"@": "control", "(0)": "anti_control", "×": "swap"}
     if controlled:
@@ -308,7 +307,7 @@ def _figure(layout: _Layout) -> Figure:
     figure_width += _MARGIN
     panel_height = num_rows * _ROW
     panels_height = len(panels) * panel_height + (len(panels) - 1) * _PANEL_GAP
-    height = panels_height + (len(footer) + 1) * _FOOTER_ROW + 2 * _MARGIN
+    height = panels_height + (len(footer) + 1) * _FOOTER_ROW + 1.5 * _MARGIN
 
     figure = Figure(figsize=(figure_width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -327,7 +326,7 @@ def _figure(layout: _Layout) -> Figure:
         for row, name in enumerate(names):
             y = top + (row + 0.5) * _ROW
             axes.text(left - 0.08, y, name, ha="right", va="center", size=_FONT_SIZE, color=_INK)
-            wires.append([(left, y), (x, y)])
+            wires.append([(left, y), (x if number < len(panels) - 1 else x - _GAP / 2, y)])
         for side, edge in ((number > 0, left), (number < len(panels) - 1, x)):
             if side:
                 breaks.append([(edge, top + 0.1), (edge, top + panel_height - 0.1)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import math
 import numbers
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import cirq
@@ -46,6 +47,8 @@ _POWER_GATES = frozenset(
 _POWER_OPERATIONS = frozenset(
     {cirq.GateOperation, cirq.ops.pauli_string.SingleQubitPauliStringGateOperation}
 )
+# The matrix of a gate on more qubits costs more than checking it is worth.
+_LARGEST_CHECKED = 6
 _QUBIT_TYPES = (
     cirq.LineQubit,
     cirq.GridQubit,
@@ -69,11 +72,12 @@ _LOADABLE = frozenset(
     ControlledGate ProductOfSums SumOfProducts ParallelGate MatrixGate DiagonalGate
     TwoQubitDiagonalGate ThreeQubitDiagonalGate PhaseGradientGate QuantumFourierTransformGate
     QubitPermutationGate PauliStringPhasorGate DensePauliString CliffordGate CliffordTableau
-    GlobalPhaseGate _InverseCompositeGate cirq.google.SycamoreGate cirq.google.WillowGate
-    complex sympy.Symbol sympy.Integer sympy.Float sympy.Rational sympy.pi sympy.E
-    sympy.EulerGamma
+    GlobalPhaseGate _InverseCompositeGate complex sympy.Symbol sympy.Integer sympy.Float
+    sympy.Rational sympy.pi sympy.E sympy.EulerGamma
     """.split()
 )
+# These are Cirq's too, but known to it only once cirq_google is imported.
+_LOADABLE_GOOGLE = frozenset({"SycamoreGate", "PhysicalZTag", "FSimViaModelTag"})
 _COMPOSITE = {"sympy.Add": sympy.Add, "sympy.Mul": sympy.Mul, "sympy.Pow": sympy.Pow}
 _EXPRESSION_NODES = (sympy.Add, sympy.Mul, sympy.Pow, sympy.Integer, sympy.Rational, sympy.Float)
 _CONSTANTS = (sympy.pi, sympy.E, sympy.EulerGamma)
@@ -301,7 +305,8 @@ class CircuitSpec:
                 f"Received: weight_shape={shape} with {len(weights)} weights"
             )
         array = np.empty(len(weights), dtype=object)
-        array[:] = weights
+        for index, weight in enumerate(weights):
+            array[index] = weight
         try:
             return cls(circuit, document["inputs"], array.reshape(shape), document["observables"])
         except TypeError as error:
@@ -346,7 +351,7 @@ class CircuitSpec:
 
 def _kind(value: object) -> str:
     """A short description of a wrong argument."""
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
 
 
@@ -359,6 +364,8 @@ def _names(symbols: Any, role: str, flat: bool) -> tuple[tuple[str, ...], tuple[
     """The names in row-major order, and the shape in which they were given."""
     if isinstance(symbols, str | sympy.Symbol):
         symbols = [symbols]
+    elif isinstance(symbols, Set):
+        raise TypeError(f"{role} must have an order. Received: {role}={_kind(symbols)}")
     elif hasattr(symbols, "tolist"):
         symbols = symbols.tolist()
     elif isinstance(symbols, Iterable):
@@ -431,12 +438,12 @@ def _normalised_circuit(circuit: Any) -> tuple[cirq.FrozenCircuit, set[str]]:
                 "Qubits must be of one of Cirq's own classes, so that the circuit can be saved. "
                 f"Received: {qubit!r} ({type(qubit).__name__})"
             )
+    _check_not_classical(circuit)
     used: set[str] = set()
     moments = []
-    for index, moment in enumerate(circuit):
+    for moment in circuit:
         operations = []
         for operation in moment:
-            _check_not_classical(operation, index, circuit)
             if operation.qubits:
                 used |= cirq.parameter_names(operation)
                 operations.append(_checked(operation))
@@ -447,21 +454,20 @@ def _normalised_circuit(circuit: Any) -> tuple[cirq.FrozenCircuit, set[str]]:
             moments.append(cirq.Moment(operations))
     if not moments:
         raise ValueError(
-            f"A circuit must have at least one gate on a qubit. Received: circuit={circuit!r}"
+            f"A circuit must have at least one gate on a qubit. Received: circuit={_kind(circuit)}"
         )
     return cirq.FrozenCircuit.from_moments(*moments), used
 
 
 def _unrolled(circuit: cirq.AbstractCircuit) -> cirq.AbstractCircuit:
     nested = [
-        operation
+        operation.untagged
         for operation in circuit.all_operations()
         if isinstance(operation.untagged, cirq.CircuitOperation)
     ]
     if not nested:
         return circuit
-    for operation in nested:
-        repeated = operation.untagged
+    for repeated in nested:
         if repeated.repeat_until is not None or not isinstance(
             repeated.repetitions, numbers.Integral
         ):
@@ -472,24 +478,26 @@ def _unrolled(circuit: cirq.AbstractCircuit) -> cirq.AbstractCircuit:
     return cirq.unroll_circuit_op(circuit, deep=True, tags_to_check=None)
 
 
-def _check_not_classical(
-    operation: cirq.Operation, index: int, circuit: cirq.AbstractCircuit
-) -> None:
-    if cirq.control_keys(operation):
-        raise ValueError(
-            "A circuit must not depend on measured values: an operation is classically "
-            f"controlled. Received: {operation}"
-        )
-    if cirq.is_measurement(operation):
-        if any(circuit.next_moment_operating_on([q], index + 1) for q in operation.qubits):
+def _check_not_classical(circuit: cirq.AbstractCircuit) -> None:
+    for operation in circuit.all_operations():
+        if cirq.control_keys(operation):
             raise ValueError(
-                "A circuit must not measure before its end. "
-                f"Received a measurement in moment {index}: {operation}"
+                "A circuit must not depend on measured values. "
+                f"Received a classically controlled operation: {operation}"
             )
-        raise ValueError(
-            "The observables say what is read; remove the measurement at the circuit's end. "
-            f"Received: {operation}"
-        )
+    for index, moment in enumerate(circuit):
+        for operation in moment:
+            if not cirq.is_measurement(operation):
+                continue
+            if circuit.next_moment_operating_on(operation.qubits, index + 1) is not None:
+                raise ValueError(
+                    "A circuit must not measure before its end. "
+                    f"Received a measurement in moment {index}: {_named(operation)}"
+                )
+            raise ValueError(
+                "The observables say what is read; remove the measurement at the circuit's end. "
+                f"Received: {_named(operation)}"
+            )
 
 
 def _checked(operation: cirq.Operation) -> cirq.Operation:
@@ -501,8 +509,7 @@ def _checked(operation: cirq.Operation) -> cirq.Operation:
     unitary = _sampled(operation)
     if not cirq.has_unitary(unitary):
         raise _without_unitary(operation)
-    # Above this size the matrix costs more than the check is worth.
-    if cirq.num_qubits(unitary) <= 6 and not cirq.is_unitary(cirq.unitary(unitary)):
+    if cirq.num_qubits(unitary) <= _LARGEST_CHECKED and not cirq.is_unitary(cirq.unitary(unitary)):
         raise _without_unitary(operation)
     return _through_json(operation)
 
@@ -517,11 +524,11 @@ def _is_plain(parameter: Any, operation: cirq.Operation) -> bool:
             elif not isinstance(node, _EXPRESSION_NODES) and node not in _CONSTANTS:
                 raise ValueError(
                     "A gate's parameter must be made of symbols and numbers by sums, products "
-                    f"and powers. Received {type(node).__name__} in: {operation}"
+                    f"and powers. Received {type(node).__name__} in: {_named(operation)}"
                 )
         return plain
     if not math.isfinite(parameter):
-        raise ValueError(f"A gate's parameter must be finite. Received: {operation}")
+        raise ValueError(f"A gate's parameter must be finite. Received: {_named(operation)}")
     return True
 
 
@@ -529,6 +536,11 @@ def _sampled(operation: cirq.Operation) -> cirq.Operation:
     """The operation with numbers for its symbols."""
     names = sorted(cirq.parameter_names(operation))
     if not names:
+        if cirq.is_parameterized(operation):
+            raise ValueError(
+                "Every gate must tell Cirq its symbols; cirq.decompose turns this one into gates "
+                f"that do. Received: {_named(operation)}"
+            )
         return operation
     try:
         return cirq.resolve_parameters(
@@ -536,16 +548,22 @@ def _sampled(operation: cirq.Operation) -> cirq.Operation:
         )
     except Exception as error:
         raise ValueError(
-            f"A gate's parameter must be real for real symbols ({error}). Received: {operation}"
+            f"A gate's parameter must be real for real symbols ({error}). "
+            f"Received: {_named(operation)}"
         ) from error
 
 
 def _without_unitary(operation: cirq.Operation) -> ValueError:
+    return ValueError(f"Every gate of the circuit must be unitary. Received: {_named(operation)}")
+
+
+def _named(operation: cirq.Operation) -> str:
+    """The operation's gate, its class and its qubits, on one line."""
     gate = operation.gate if operation.gate is not None else operation.untagged
-    return ValueError(
-        "Every gate of the circuit must be unitary. "
-        f"Received: {gate} on {', '.join(str(qubit) for qubit in operation.qubits)}"
-    )
+    text = " ".join(str(gate).split())
+    text = text if len(text) <= 80 else f"{text[:77]}..."
+    tagged = f", tagged {_listed(operation.tags)}" if operation.tags else ""
+    return f"{text} ({type(gate).__name__}) on {_listed(operation.qubits) or 'no qubit'}{tagged}"
 
 
 def _through_json(operation: cirq.Operation) -> cirq.Operation:
@@ -553,15 +571,25 @@ def _through_json(operation: cirq.Operation) -> cirq.Operation:
     try:
         text = cirq.to_json(operation, indent=None)
         loaded = cirq.read_json(json_text=text, resolvers=[_resolve_class])
-        if cirq.to_json(loaded, indent=None) != text:
+        if cirq.to_json(loaded, indent=None) != text or not _same(operation, loaded):
             raise ValueError("it comes back changed")
     except Exception as error:
         raise ValueError(
             f"Every gate of the circuit must be one that Cirq's JSON can hold ({error}); "
             "cirq.decompose or cirq.MatrixGate turn another one into such gates. "
-            f"Received: {operation}"
+            f"Received: {_named(operation)}"
         ) from error
     return loaded
+
+
+def _same(operation: cirq.Operation, loaded: cirq.Operation) -> bool:
+    """Whether Cirq's JSON kept everything (of a PauliInteractionGate it loses the exponent)."""
+    if cirq.parameter_names(operation) != cirq.parameter_names(loaded):
+        return False
+    if cirq.num_qubits(operation) > _LARGEST_CHECKED:
+        return operation == loaded
+    before, after = cirq.unitary(_sampled(operation)), cirq.unitary(_sampled(loaded))
+    return np.allclose(before, after, rtol=0, atol=1e-9)
 
 
 def _normalised_observables(
@@ -592,6 +620,9 @@ def _normalised_observable(
         strings = [observable]
     elif isinstance(observable, cirq.MutablePauliString):
         strings = [observable.frozen()]
+    elif isinstance(observable, cirq.Operation) and observable.gate in (cirq.X, cirq.Y, cirq.Z):
+        pauli = next(pauli for pauli in (cirq.X, cirq.Y, cirq.Z) if pauli == observable.gate)
+        strings = [pauli(*observable.qubits)]
     elif isinstance(observable, cirq.Operation) and isinstance(observable.gate, cirq.IdentityGate):
         strings = [cirq.PauliString()]
     else:
@@ -643,10 +674,10 @@ def _resolve_class(cirq_type: str) -> Any:
     """Cirq's class of this name, or None if a circuit's JSON has no business with it."""
     if cirq_type in _COMPOSITE:
         return functools.partial(_composite, _COMPOSITE[cirq_type])
-    if cirq_type not in _LOADABLE:
+    if cirq_type in _LOADABLE_GOOGLE:
+        importlib.import_module("cirq_google")
+    elif cirq_type not in _LOADABLE:
         return None
-    if cirq_type.startswith("cirq.google."):
-        import cirq_google  # noqa: F401  (registers its gates)
     for resolver in DEFAULT_RESOLVERS:
         factory = resolver(cirq_type)
         if factory is not None:

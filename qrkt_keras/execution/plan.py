@@ -54,7 +54,7 @@ class Plan:
         Example:
             >>> from qrkt_keras.circuits import templates
             >>> print(plan(templates.rx_ring(384), batch=64).explain().splitlines()[0])
-            engine: pauli_propagation (the fewest multiply-adds of the engines that accept it)
+            engine: pauli_propagation (the only exact engine that accepts it and compiles)
         """
         lines = [f"engine: {self.engine} ({self.reason})", f"batch: {self.batch}"]
         width = max(len(candidate.engine) for candidate in self.candidates)

@@ -1,0 +1,51 @@
+"""What all tests share. It loads neither Keras nor TensorFlow; a test that needs them does."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+# Before anything imports TensorFlow or matplotlib.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The first call of an example compiles; CI draws the same examples every time.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """The same random numbers for every test, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture
+def tfds_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of real TFDS data sets, with TFDS_DATA_DIR set to it; without one, skips."""
+    candidates = [REPOSITORY.parent / "shared" / "tfds"]
+    if asked := os.environ.get("TFDS_DATA_DIR"):
+        candidates.insert(0, Path(asked))
+    for folder in candidates:
+        if folder.is_dir():
+            monkeypatch.setenv("TFDS_DATA_DIR", str(folder.resolve()))
+            return folder
+    pytest.skip(f"no TFDS data: none of {', '.join(map(str, candidates))} is there")

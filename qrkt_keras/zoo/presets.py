@@ -130,7 +130,8 @@ def read_preset(preset: str | os.PathLike[str]) -> Preset:
             f"This version reads presets of format {FORMAT}. "
             f"Received: {folder / CONFIG} with format={config.get('format')!r}"
         )
-    if config.get("class_name") not in model_classes():
+    # A list, not the table: a damaged file may hold what cannot be looked up.
+    if config.get("class_name") not in [*model_classes()]:
         raise PresetError(
             f"A preset's model is one of {', '.join(model_classes())}. "
             f"Received: {folder / CONFIG} with class_name={config.get('class_name')!r}"

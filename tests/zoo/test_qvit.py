@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -223,10 +224,7 @@ class TestConfig:
     def test_only_the_constructors_arguments_and_json(self):
         config = small(mean=[0.5], label_names=("a", "b", "c")).get_config()
         assert json.loads(json.dumps(config)) == config
-        import inspect
-
-        arguments = set(inspect.signature(QViT).parameters) - {"kwargs"}
-        assert set(config) == arguments | {"trainable"}
+        assert set(config) == set(inspect.signature(QViT.__init__).parameters) - {"self"}
         assert QViT.from_config(config).get_config() == config
 
     def test_from_config_and_clone(self):
@@ -246,6 +244,11 @@ class TestConfig:
         assert again.get_config() == model.get_config()
         np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
         assert again.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+
+    def test_a_frozen_model(self):
+        model = small(trainable=False)
+        assert model.trainable_weights == []
+        assert not QViT.from_config(model.get_config()).trainable
 
     def test_inside_another_model(self):
         model, x = small(), images(3)
@@ -465,6 +468,7 @@ BAD_ARGUMENTS = [
     ({"label_names": ["a", "b"]}, "label_names=['a', 'b']"),
     ({"label_names": "abc"}, "label_names='abc'"),
     ({"label_names": [1, 2, 3]}, "label_names=[1, 2, 3]"),
+    ({"num_blocks": 3}, "unexpected keyword argument 'num_blocks'"),
 ]
 
 NAN = np.full((1, 4, 4, 1), 0.5)

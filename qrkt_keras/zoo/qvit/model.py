@@ -85,7 +85,7 @@ class QViT(keras.Model):
         label_names: Names of the classes, for SavedModels. By default their numbers.
         dtype: Dtype policy; by default Keras' global one.
         name: Name of the model.
-        **kwargs: `trainable`.
+        trainable: Whether the weights are trained.
 
     Call arguments:
         inputs: Images of shape `(B, height, width, channels)`: floats in [0, 1], or uint8 in
@@ -140,7 +140,7 @@ class QViT(keras.Model):
         label_names: Sequence[str] | None = None,
         dtype: Any = None,
         name: str | None = "qvit",
-        **kwargs: Any,
+        trainable: bool = True,
     ) -> None:
         image_shape = _image_shape(image_shape)
         num_classes = positive_integer("num_classes", num_classes)
@@ -246,7 +246,7 @@ class QViT(keras.Model):
             num_classes, kernel_initializer="lecun_normal", dtype=full, name="logits"
         )(features)
 
-        super().__init__(inputs=images, outputs=logits, name=name, **kwargs)
+        super().__init__(inputs=images, outputs=logits, name=name, trainable=trainable)
         self.dtype_policy = policy
         self.image_shape = image_shape
         self.num_classes = num_classes

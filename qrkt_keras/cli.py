@@ -1,0 +1,793 @@
+"""`qrkt`: the command line.
+
+What needs TensorFlow imports it inside the command, under `_tensorflow`, so that help and lists
+come at once and TensorFlow's start-up is neither silent nor chatty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fnmatch
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+import qrkt_keras
+from qrkt_keras import data as datasets
+from qrkt_keras import solvers
+from qrkt_keras.quiet import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from qrkt_keras.training import Recipe, Scores
+    from qrkt_keras.zoo import Preset, QViT
+
+DEFAULT_DATA = "digits"
+DEFAULT_PRESET = "qvit_rk4_digits"
+GUIDE = "docs/guides/train_save_serve.md"
+
+PACKAGE = Path(qrkt_keras.__file__).parent
+
+# Images that go through a model at once.
+BATCH = 256
+
+# What a run's folder holds, beside what `training.fit` puts there.
+PRESET = "preset"
+SAVED_MODEL = "saved_model"
+
+# The status of a process that an interrupt ended, by the shells' convention.
+_INTERRUPTED = 130
+
+# Tables are not squeezed into 80 columns where nobody said that there are so few.
+_WIDTH_WITHOUT_TERMINAL = 200
+
+
+def main() -> None:
+    """Runs the command line."""
+    app(prog_name="qrkt")
+
+
+# --- the screen ----------------------------------------------------------------------------
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    wide = not stream.isatty() and "COLUMNS" not in os.environ
+    # File names and messages are shown as they are, square brackets included.
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=_WIDTH_WITHOUT_TERMINAL if wide else None,
+    )
+
+
+def _say(text: str | Text = "", style: str | None = None, *, stderr: bool = False) -> None:
+    # Not wrapped: a command must survive being copied.
+    _console(stderr=stderr).print(text, style=style, soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    """A table of which all columns but the first are aligned to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
+@contextlib.contextmanager
+def _status(text: str) -> Iterator[None]:
+    """Shows on a terminal that something is going on."""
+    with _console(stderr=True).status(text):
+        yield
+
+
+@contextlib.contextmanager
+def _tensorflow() -> Iterator[None]:
+    """Starts TensorFlow, and keeps it quiet for as long as this lasts."""
+    with quiet_tensorflow(), _warnings_as_lines():
+        with _status("Starting TensorFlow …"):
+            import keras
+
+            if keras.backend.backend() != "tensorflow":
+                raise ValueError(
+                    "The command line runs Keras on TensorFlow; with KERAS_BACKEND=tensorflow "
+                    f"in front of the command it will. Received: {keras.backend.backend()!r}"
+                )
+            import qrkt_keras.zoo  # noqa: F401
+        yield
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Shows warnings that this package gives without file and line, which help no one here."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, *rest: Any
+        ) -> None:
+            if Path(filename).is_relative_to(PACKAGE):
+                _say(f"Note: {message}", "yellow", stderr=True)
+            else:
+                others(message, category, filename, *rest)
+
+        warnings.showwarning = show
+        yield
+
+
+# --- errors --------------------------------------------------------------------------------
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether an error says what the user can change, and is no bug of ours.
+
+    That is what the machine refuses (a full disk), and what this package refuses: raised by its
+    own code, with what was received, as all its checks say.
+    """
+    if isinstance(error, BrokenPipeError):  # `qrkt list | head`, which typer ends well
+        return False
+    if isinstance(error, OSError):
+        return True
+    if not isinstance(error, ValueError | TypeError | FloatingPointError):
+        return False
+    where = error.__traceback__
+    while where.tb_next is not None:
+        where = where.tb_next
+    module = where.tb_frame.f_globals.get("__name__", "")
+    return module.startswith("qrkt_keras.") and "Received: " in str(error)
+
+
+class _Commands(TyperGroup):
+    """Shows an error that is for the user as one line."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("Interrupted.", "yellow", stderr=True)
+            raise typer.Exit(_INTERRUPTED) from None
+        except Exception as error:
+            if ctx.params["debug"] or not _is_for_the_user(error):
+                raise
+            _say(str(error), "bold red", stderr=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"qrkt {qrkt_keras.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", envvar="QRKT_DEBUG", help="Show where an error comes from."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_show_version, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Quantum transformers with Runge-Kutta residual blocks: train, evaluate, predict, export."""
+
+
+# --- presets -------------------------------------------------------------------------------
+
+
+def _packaged_presets() -> dict[str, Path]:
+    """The presets of the package: name to folder, found without loading Keras."""
+    files = PACKAGE.glob("zoo/*/presets/*/config.json")
+    return {file.parent.name: file.parent for file in sorted(files)}
+
+
+def _located(preset: str) -> tuple[str, str]:
+    """What was given as a preset, as the zoo takes it, and a name for it.
+
+    Beside names and folders of presets, the folder of a run stands for its preset.
+    """
+    if preset in _packaged_presets():
+        return preset, preset
+    folder = Path(preset)
+    if (folder / PRESET / "config.json").is_file():
+        return str(folder / PRESET), folder.resolve().name
+    if folder.name == PRESET:
+        return preset, folder.resolve().parent.name
+    return preset, folder.resolve().name
+
+
+def _check_fits(preset: Preset, name: str, data: str) -> None:
+    """Refuses a data set whose images or classes are not those of the preset of that name."""
+    info = datasets.info(data)
+    model = (*preset.config["image_shape"], preset.config["num_classes"])
+    if model != (*info.image_shape, info.num_classes):
+        raise ValueError(
+            f"The preset and the data set do not fit: {name} takes {_size(model)} images of "
+            f"{model[3]} classes, {data} has {_size(info.image_shape)} images of "
+            f"{info.num_classes} classes. Received: preset={name!r}, data={data!r}"
+        )
+
+
+def _trained_model(preset: str, engine: str | None) -> tuple[QViT, Preset]:
+    """The model with its trained weights; without any, its answers would be noise."""
+    from qrkt_keras import zoo
+
+    where, name = _located(preset)
+    source = zoo.read_preset(where)
+    if source.weights is None:
+        raise ValueError(
+            f"The preset has no trained weights yet. `qrkt train {shlex.quote(preset)}` trains it "
+            f"into the folder runs/{name}, which can be given here then. Received: {preset!r}"
+        )
+    return zoo.from_preset(source, **({} if engine is None else {"engine": engine})), source
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape[:3]))
+
+
+# --- train ---------------------------------------------------------------------------------
+
+PresetOrFolder = Annotated[
+    str, typer.Argument(metavar="PRESET|FOLDER", help="Preset, its folder, or a run's folder.")
+]
+Engine = Annotated[
+    str | None, typer.Option(help="Engine that computes the circuits, see `qrkt about`.")
+]
+
+
+@app.command()
+def train(
+    preset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PRESET",
+            help="What to train: a name that `qrkt list` shows, or a folder.",
+            show_default=DEFAULT_PRESET,
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data set, in place of the preset's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs, in place of the preset's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images a step, in place of the preset's.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate, in place of the preset's.")
+    ] = None,
+    engine: Engine = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of all that is random.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of this run.", show_default="runs/PRESET"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the folder, if there is one.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run in the folder.")
+    ] = False,
+    classical: Annotated[
+        bool, typer.Option("--classical", help="Train the classical twin instead.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the scores only.")] = False,
+) -> None:
+    """Train a model on a data set.
+
+    The run's folder gets the trained preset, a SavedModel for TensorFlow Serving, the scores,
+    pictures, and a checkpoint with which --resume continues the run after any interruption.
+    """
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude each other.")
+    if data is not None:
+        datasets.info(data)
+    where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
+    output = output or Path("runs") / (f"{name}_classical" if classical else name)
+    if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
+        raise ValueError(
+            "The folder is not empty: --resume continues the run in it, --overwrite replaces it, "
+            f"--output takes another one. Received: {output}"
+        )
+    command = _train_command(
+        preset,
+        data=data,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        engine=engine,
+        seed=seed,
+        output=output,
+        classical=classical or None,
+    )
+
+    with _tensorflow():
+        import keras
+
+        from qrkt_keras import serving, training, zoo
+
+        source = zoo.read_preset(where)
+        data = data or source.data
+        if data is None or source.recipe is None:
+            raise ValueError(
+                "The preset does not say how and on which data set it is trained; "
+                f"save_to_preset(recipe=..., data=...) writes that down. Received: {where!r}"
+            )
+        _check_fits(source, name, data)
+        recipe = _changed(
+            source.recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
+        with _status("Reading the data, building the model …"):
+            datasets.arrays(data, "train")  # before all that would be in vain without it
+            keras.utils.set_random_seed(recipe.seed)
+            changes = {"engine": engine, "quantum": False if classical else None}
+            model = zoo.from_preset(source, load_weights=False, **_given(changes))
+        if not quiet:
+            _say_header(name, model, data, recipe, output)
+        finished = resume and _is_finished(output)
+        if overwrite:
+            _remove_results(output)
+        try:
+            result = training.fit(
+                model,
+                data,
+                recipe,
+                output_dir=output,
+                resume=resume,
+                overwrite=overwrite,
+                progress=not quiet,
+                identity={"model": model.get_config()},
+            )
+            if finished:
+                _say("The run had finished already: nothing was left to train.")
+            with _status("Writing the preset and the SavedModel …"):
+                zoo.save_to_preset(
+                    model,
+                    output / PRESET,
+                    recipe=recipe,
+                    data=data,
+                    scores={split: scores.to_dict() for split, scores in result.scores.items()},
+                    command=command,
+                    seed=recipe.seed,
+                    overwrite=True,
+                )
+                serving.export_for_serving(model, output / SAVED_MODEL, overwrite=True)
+        except KeyboardInterrupt:
+            _say(
+                f"Interrupted. What was trained is safe in {output}. To continue:\n"
+                f"  {command} --resume",
+                "yellow",
+                stderr=True,
+            )
+            raise typer.Exit(_INTERRUPTED) from None
+
+    if not quiet:
+        _say()
+    _console().print(_score_table(result.scores))
+    _say(
+        f"Weights of epoch {result.best_epoch} of {result.epochs}, the best on the validation "
+        f"split by {recipe.monitor.removeprefix('val_')}; trained in {result.seconds:.0f} s."
+    )
+    if not quiet:
+        _say_results(output)
+
+
+def _train_command(preset: str | None, **options: Any) -> str:
+    """The command that does the same again."""
+    words = ["qrkt", "train", *([preset] if preset else [])]
+    for option, value in _given(options).items():
+        words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return shlex.join(words)
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _changed(recipe: Recipe, **changes: Any) -> Recipe:
+    return dataclasses.replace(recipe, **_given(changes))
+
+
+def _is_finished(output: Path) -> bool:
+    from qrkt_keras.training import read_checkpoint
+    from qrkt_keras.training.train import CHECKPOINT
+
+    if not (output / CHECKPOINT).exists():
+        return False
+    metadata = read_checkpoint(output / CHECKPOINT).metadata
+    return metadata["epoch"] == metadata["identity"]["recipe"]["epochs"]
+
+
+def _remove_results(output: Path) -> None:
+    """Removes what would otherwise lie beside a run that did not make it."""
+    for folder, mark in ((PRESET, "config.json"), (SAVED_MODEL, "1/saved_model.pb")):
+        # Only what is recognised as such: the folder may be any of the user's.
+        if (output / folder / mark).is_file():
+            shutil.rmtree(output / folder)
+
+
+def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path) -> None:
+    total, quantum = model.count_params(), model.num_quantum_params
+    if model.quantum:
+        engines = ", ".join(sorted({layer.plan.engine for layer in model.pqcs}))
+        circuits = f"{model.num_qubits:,} qubits, engine {engines}"
+    else:
+        circuits = "the classical twin"
+    sizes = datasets.info(data).splits
+    steps = datasets.steps_per_epoch(sizes["train"], recipe.batch_size)
+    schedule = recipe.schedule.replace("_", "-")
+    clip = "" if recipe.clip_norm is None else f", clip norm {recipe.clip_norm:g}"
+    lines = {
+        name: f"{total:,} parameters ({quantum:,} quantum, {total - quantum:,} classical), "
+        f"{circuits}",
+        data: f"{sizes['train']:,} images to train, {sizes['validation']:,} to validate, "
+        f"{sizes['test']:,} to test, {_size(model.image_shape)}, {model.num_classes} classes",
+        "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.batch_size} images, "
+        f"{recipe.optimizer}, rate {recipe.learning_rate:g} ({schedule}){clip}, seed {recipe.seed}",
+        "output": str(output),
+    }
+    width = max(map(len, lines))
+    for word, line in lines.items():
+        _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))
+
+
+def _score_table(scores: Mapping[str, Scores]) -> Table:
+    table = _table("", "accuracy", "macro F1", "macro AUC", "loss", "images")
+    for split, score in scores.items():
+        table.add_row(
+            split,
+            f"{score.accuracy:.2%}",
+            f"{score.macro_f1:.4f}",
+            f"{score.macro_auc:.4f}",
+            f"{score.loss:.4f}",
+            f"{score.num_examples:,}",
+        )
+    return table
+
+
+def _say_results(output: Path) -> None:
+    results = {
+        f"{PRESET}/": "the model: configuration, recipe, weights, scores",
+        f"{SAVED_MODEL}/1/": "for TensorFlow Serving, or any program that has TensorFlow",
+        "scores.json": "all scores; confusion.png shows which classes are taken for which",
+        "history.json": "loss and accuracy in each epoch; history.png shows them",
+        "checkpoint.npz": "the state of the training",
+    }
+    _say(f"\nWritten to {output}/", "bold")
+    for file, meaning in results.items():
+        _say(f"  {file:<16}  {meaning}")
+    run = shlex.quote(str(output))
+    _say("\nNext", "bold")
+    _say(f"  qrkt predict IMAGE.png --preset {run}")
+    _say(f"  qrkt evaluate {run}")
+    _say(f"  qrkt export {run}")
+    _say(f"  guide: {GUIDE}")
+
+
+# --- use of a trained model ----------------------------------------------------------------
+
+
+@app.command()
+def evaluate(
+    preset: PresetOrFolder,
+    data: Annotated[str | None, typer.Option(help="Data set, in place of the preset's.")] = None,
+    split: Annotated[str, typer.Option(help=f"One of {', '.join(datasets.SPLITS)}.")] = "test",
+    engine: Engine = None,
+) -> None:
+    """Score a trained model on a data set."""
+    if data is not None:
+        datasets.info(data)
+    with _tensorflow():
+        from qrkt_keras import training
+
+        model, source = _trained_model(preset, engine)
+        data = data or source.data
+        if data is None:
+            raise ValueError(
+                f"The preset does not say its data set: name one with --data. Received: {preset!r}"
+            )
+        _check_fits(source, _located(preset)[1], data)
+        images, labels = datasets.arrays(data, split)
+        with _status(f"Evaluating {len(labels):,} images …"):
+            logits = training.make_predictor(model, min(BATCH, len(labels)))(images)
+        scores = training.classification_scores(labels, training.probabilities_from_logits(logits))
+    _console().print(_score_table({f"{data} {split}": scores}))
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    preset: Annotated[
+        str, typer.Option(help="Preset, its folder, or a run's folder.", metavar="PRESET|FOLDER")
+    ] = DEFAULT_PRESET,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    engine: Engine = None,
+) -> None:
+    """Tell what is on images.
+
+    An image that cannot be read is named, the others are still done; the exit status is 1 then.
+    Light and dark must be as in the training images: MNIST and digits are white on black.
+    """
+    with _tensorflow():
+        from qrkt_keras import training
+
+        model, _ = _trained_model(preset, engine)
+        read, errors = {}, []
+        for image in images:
+            try:
+                read[image] = datasets.read_image(image, model.image_shape)
+            except datasets.UnreadableImageError as error:
+                errors.append(error)
+        probabilities = []
+        if read:
+            import numpy as np
+
+            with _status("Predicting …"):
+                predictor = training.make_predictor(model, min(BATCH, len(read)))
+                logits = predictor(np.stack(list(read.values())))
+            probabilities = training.probabilities_from_logits(logits)
+    label_names = model.label_names or tuple(map(str, range(model.num_classes)))
+    answers = [
+        {
+            "file": str(file),
+            "label": int(row.argmax()),
+            "label_name": label_names[row.argmax()],
+            "probability": float(row.max()),
+            "probabilities": dict(zip(label_names, row.tolist(), strict=True)),
+        }
+        for file, row in zip(read, probabilities, strict=True)
+    ]
+    if as_json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    elif answers:
+        table = _table("image", "label", "probability")
+        for answer in answers:
+            table.add_row(answer["file"], answer["label_name"], f"{answer['probability']:.1%}")
+        _console().print(table)
+    for error in errors:
+        _say(str(error), "bold red", stderr=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    preset: PresetOrFolder,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The model's folder; 1/ is made in it.", show_default="./NAME"),
+    ] = None,
+    engine: Engine = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a SavedModel that is there.")
+    ] = False,
+) -> None:
+    """Write a trained model for TensorFlow Serving, as NAME/1/."""
+    output = output or Path(_located(preset)[1])
+    if (output / "1").exists() and not overwrite:
+        raise ValueError(
+            "There is a SavedModel already: --overwrite replaces it, --output takes another "
+            f"folder. Received: {output / '1'}"
+        )
+    with _tensorflow():
+        from qrkt_keras import serving
+
+        model, _ = _trained_model(preset, engine)
+        with _status("Writing the SavedModel …"):
+            written = serving.export_for_serving(model, output, overwrite=overwrite)
+    folder = output.resolve()
+    size = _size(model.image_shape)
+    _say(f"{written}/ has the signatures")
+    _say(f"  serving_default  images: float32 (batch, {size.replace('×', ', ')}) in [0, 1]")
+    _say(f"  serving_uint8    images: uint8 (batch, {size.replace('×', ', ')}) in 0..255")
+    _say("  both return probabilities, label and label_name")
+    _say("\nTo serve it:")
+    _say(
+        f"  docker run -p 8501:8501 -v {shlex.quote(f'{folder}:/models/{folder.name}')} "
+        f"-e MODEL_NAME={folder.name} tensorflow/serving"
+    )
+    _say(f"To ask it, with a {size} nested list of whole numbers for IMAGE:")
+    request = '{"signature_name": "serving_uint8", "instances": [IMAGE]}'
+    _say(f"  curl -d '{request}' http://localhost:8501/v1/models/{folder.name}:predict")
+
+
+# --- what there is -------------------------------------------------------------------------
+
+
+@app.command("list")
+def list_presets(
+    pattern: Annotated[
+        str, typer.Argument(help="Which of them; * and ? stand for any characters, any one.")
+    ] = "*",
+) -> None:
+    """List the presets that come with the package."""
+    presets = _packaged_presets()
+    chosen = fnmatch.filter(presets, pattern)
+    if not chosen:
+        raise ValueError(f"The presets are {', '.join(presets)}. Received: pattern={pattern!r}")
+    table = _table("preset", "model", "data", "parameters", "qubits", "test accuracy")
+    for name in chosen:
+        content = _read_json(presets[name] / "config.json")
+        recipe = _read_json(presets[name] / "recipe.json")
+        metadata = _read_json(presets[name] / "metadata.json")
+        counts = _counts(content["class_name"], content["config"])
+        accuracy = ((metadata.get("scores") or {}).get("test") or {}).get("accuracy")
+        score = "untrained" if not metadata else "–" if accuracy is None else f"{accuracy:.2%}"
+        table.add_row(
+            name,
+            content["class_name"],
+            recipe.get("data", "–"),
+            *("–" if count is None else f"{count:,}" for count in counts),
+            score,
+        )
+    _console().print(table)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Parameters and qubits of a model, by arithmetic: to build it takes seconds."""
+    layers = config.get("num_ansatz_layers", 1)
+    # Weights on one qubit; the last layer of `hardware_efficient` has no closing rotation.
+    angles = {"ry_ring": 1, "rx_ring": layers, "hardware_efficient": 3 * layers - 1}
+    if class_name != "QViT" or config["template"] not in angles:
+        return None, None
+    *sides, channels = config["image_shape"]
+    hidden, inner, patch = config["hidden_dim"], config["mlp_dim"], config["patch_size"]
+    encoders, decoders = config["num_encoder_blocks"], config["num_decoder_blocks"]
+    tokens = sides[0] // patch * (sides[1] // patch)
+    if config["quantum"]:
+        projection, inner_circuit = (
+            hidden * angles[config["template"]],
+            inner * angles[config["template"]],
+        )
+    else:
+        projection, inner_circuit = hidden * (hidden + 1), 0
+    stage = 4 * projection + (2 * hidden + 1) * inner + hidden + inner_circuit
+    normalization = 2 * hidden
+
+    tableaus = config["solver"]
+    tableaus = tableaus if isinstance(tableaus, list) else [tableaus] * config["num_ode_blocks"]
+    tableaus = [solvers.get(tableau) for tableau in tableaus]
+    stages = sum(1 if config["share_weights"] else tableau.num_stages for tableau in tableaus)
+    output_rules = sum(
+        {"weights": 0, "learned": tableau.num_stages, "gated": 2 * hidden + 1}[tableau.output]
+        for tableau in tableaus
+    )
+    streams = 2 if decoders else 1
+    parameters = (
+        streams * (patch * patch * channels + 1 + tokens) * hidden
+        + encoders * (2 * normalization + stage)
+        + len(tableaus) * normalization
+        + stages * stage
+        + output_rules
+        + decoders * (3 * normalization + stage + projection)
+        + streams * normalization
+        + (hidden + 1) * config["num_classes"]
+    )
+    qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * hidden
+    return parameters, qubits if config["quantum"] else 0
+
+
+@app.command()
+def about() -> None:
+    """Tell versions, engines, devices and where data is looked for."""
+    with _tensorflow():
+        import tensorflow as tf
+
+        from qrkt_keras.execution import ENGINES
+
+        devices = tf.config.list_physical_devices()
+        lines = {
+            "qrkt_keras": f"{qrkt_keras.__version__} in {PACKAGE}",
+            "python": f"{platform.python_version()} on {platform.platform()}",
+            **{package: _version(package) for package in _PACKAGES},
+            "engines": ", ".join(ENGINES),
+            "devices": ", ".join(_device(device) for device in devices),
+            "TFDS_DATA_DIR": _data_folder(),
+            "data sets": ", ".join(_data_set(name) for name in datasets.list()),
+        }
+    width = max(map(len, lines))
+    for word, line in lines.items():
+        _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))
+
+
+_PACKAGES = (
+    "keras",
+    "tensorflow",
+    "tensorflow-quantum",
+    "cirq-core",
+    "cirq-google",
+    "jax",
+    "numpy",
+    "tensorflow-datasets",
+    "keras-tuner",
+    "tensorflow-gan",
+)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _device(device: Any) -> str:
+    if device.device_type == "CPU":
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))(0)
+        return f"CPU ({len(usable)} cores)"
+    import tensorflow as tf
+
+    name = tf.config.experimental.get_device_details(device).get("device_name", device.name)
+    return f"{device.device_type} ({name})"
+
+
+def _data_folder() -> str:
+    folder = os.environ.get("TFDS_DATA_DIR")
+    if not folder:
+        return "not set"
+    return folder if Path(folder).expanduser().is_dir() else f"{folder} (no such folder)"
+
+
+def _data_set(name: str) -> str:
+    try:
+        getattr(datasets, name).find(None, download=False)
+    except datasets.DatasetNotFoundError:
+        return f"{name} (not found)"
+    return name
+
+
+@app.command()
+def circuit(
+    template: Annotated[str, typer.Argument(help="Name of a circuit template.")],
+    num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
+    layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option(help="A .png, .svg or .txt file to draw into.")
+    ] = None,
+) -> None:
+    """Draw a circuit template, as text or into a file."""
+    from qrkt_keras.circuits import templates
+
+    spec = templates.get(template, num_qubits, num_layers=layers)
+    if output is None:
+        print(spec.draw())
+        return
+    suffix = output.suffix.lower().removeprefix(".")
+    spec.draw(format="text" if suffix == "txt" else suffix, path=output)
+    _say(f"{output} shows {template} on {num_qubits} qubits")

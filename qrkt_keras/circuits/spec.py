@@ -296,6 +296,12 @@ class CircuitSpec:
                     f"A CircuitSpec's JSON holds a list under {key!r}. "
                     f"Received: {_kind(document[key])}"
                 )
+        for key in ("inputs", "weights"):
+            for name in document[key]:
+                if not isinstance(name, str):
+                    raise ValueError(
+                        f"A CircuitSpec's JSON holds names under {key!r}. Received: {_kind(name)}"
+                    )
         shape, weights = document["weight_shape"], document["weights"]
         if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) != len(
             weights
@@ -304,11 +310,9 @@ class CircuitSpec:
                 "A CircuitSpec's weight_shape must hold as many weights as are listed. "
                 f"Received: weight_shape={shape} with {len(weights)} weights"
             )
-        array = np.empty(len(weights), dtype=object)
-        for index, weight in enumerate(weights):
-            array[index] = weight
+        weights = np.array(weights, dtype=object).reshape(shape)
         try:
-            return cls(circuit, document["inputs"], array.reshape(shape), document["observables"])
+            return cls(circuit, document["inputs"], weights, document["observables"])
         except TypeError as error:
             raise ValueError(str(error)) from error
 
@@ -461,21 +465,19 @@ def _normalised_circuit(circuit: Any) -> tuple[cirq.FrozenCircuit, set[str]]:
 
 def _unrolled(circuit: cirq.AbstractCircuit) -> cirq.AbstractCircuit:
     nested = [
-        operation.untagged
+        operation
         for operation in circuit.all_operations()
         if isinstance(operation.untagged, cirq.CircuitOperation)
     ]
     if not nested:
         return circuit
-    for repeated in nested:
-        if repeated.repeat_until is not None or not isinstance(
-            repeated.repetitions, numbers.Integral
-        ):
-            raise ValueError(
-                "A cirq.CircuitOperation must repeat a fixed number of times. Received: "
-                f"repetitions={repeated.repetitions}, repeat_until={repeated.repeat_until}"
-            )
-    return cirq.unroll_circuit_op(circuit, deep=True, tags_to_check=None)
+    try:
+        return cirq.unroll_circuit_op(circuit, deep=True, tags_to_check=None)
+    except ValueError as error:
+        raise ValueError(
+            f"A cirq.CircuitOperation must repeat a fixed number of times ({error}). "
+            f"Received: {_listed([_named(operation) for operation in nested])}"
+        ) from error
 
 
 def _check_not_classical(circuit: cirq.AbstractCircuit) -> None:
@@ -597,7 +599,7 @@ def _normalised_observables(
 ) -> tuple[cirq.PauliSum, ...]:
     if isinstance(observables, cirq.PauliSum | cirq.Operation | cirq.MutablePauliString):
         observables = [observables]
-    elif not isinstance(observables, Iterable):
+    elif not isinstance(observables, Iterable) or isinstance(observables, cirq.ProjectorSum):
         raise TypeError(
             "observables must be a Pauli string, a sum of them, or a sequence of these. "
             f"Received: observables={_kind(observables)}"

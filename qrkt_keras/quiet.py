@@ -114,21 +114,19 @@ def _descriptor(stream: object) -> int | None:
 def _filter(source: int, sink: int) -> None:
     """Copies lines from one descriptor to another, without the chatter."""
     pending = b""
-    while True:
+    block = None
+    while block != b"":
         # The start of a line waits a moment for its end: a question without a line break must show.
         if pending and not select.select([source], [], [], 0.1)[0]:
-            if not is_chatter(pending):
-                os.write(sink, pending)
-            pending = b""
-        block = os.read(source, 65536)
-        *lines, pending = (pending + block).split(b"\n")
-        text = b"".join(line + b"\n" for line in lines if not is_chatter(line))
-        if not block:
-            text += pending
+            lines, pending = [pending], b""
+        else:
+            block = os.read(source, 65536)
+            lines = (pending + block).splitlines(keepends=True)
+            unfinished = block and lines[-1][-1:] not in b"\r\n"
+            pending = lines.pop() if unfinished else b""
+        text = b"".join(line for line in lines if not is_chatter(line))
         while text:
             text = text[os.write(sink, text) :]
-        if not block:
-            return
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class Angles:
     """
 
     def __init__(self, expressions: Sequence[sympy.Expr], spec: CircuitSpec):
+        self.expressions = tuple(expressions)
         self.size = len(expressions)
         columns = {symbol: (0, i) for i, symbol in enumerate(spec.inputs)}
         columns |= {symbol: (1, i) for i, symbol in enumerate(spec.weights)}

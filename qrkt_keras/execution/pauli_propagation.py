@@ -189,7 +189,10 @@ def _too_many(count: int) -> UnsupportedCircuitError:
 
 
 def _split_at_first_entangler(steps):
-    """Single-qubit steps that come before a qubit's first entangler, and all others in order."""
+    """Single-qubit steps that come before a qubit's first entangler, and all others in order.
+
+    Clifford gates right before the entangler map a string to a string: they go with the others.
+    """
     prefix: dict[int, list] = defaultdict(list)
     body = []
     entangled: set[int] = set()
@@ -199,7 +202,18 @@ def _split_at_first_entangler(steps):
         else:
             body.append(step)
             entangled.update(step.qubits)
-    return dict(prefix), body
+    cliffords = []
+    for steps_of_qubit in prefix.values():
+        while steps_of_qubit and _is_clifford(steps_of_qubit[-1]):
+            cliffords.append(steps_of_qubit.pop())
+    return {q: own for q, own in prefix.items() if own}, cliffords[::-1] + body
+
+
+def _is_clifford(step) -> bool:
+    if isinstance(step, Rotation):
+        return False
+    rotation = np.abs(_bloch_matrix(step.matrix))
+    return bool(np.allclose(rotation, np.round(rotation), atol=_TOLERANCE))
 
 
 # Strings. A Pauli string is a pair of bit masks (x, z), the operator
@@ -419,12 +433,13 @@ class _BlochBlock:
         return 10.0 * turns + 2.0 * len(self._components) * len(self.factors)
 
     def __call__(self, inputs, weights):
+        turned = _Trigonometry(inputs, weights)
         bloch: dict[str, object] = {"Z": 1.0}
         for (axis, data), wanted in zip(self._leading, self._wanted[1:], strict=True):
             if axis is None:
                 bloch = _turn_by_matrix(bloch, data, wanted)
             elif wanted & set(_AXES[axis]):
-                bloch = _turn(bloch, axis, data(inputs, weights), wanted)
+                bloch = _turn(bloch, axis, *turned(data), wanted)
         # A component that only constant gates have made is a number: give it its axes.
         bloch = {
             letter: ops.full((1, 1, self._size), bloch[letter], dtype=inputs.dtype)
@@ -432,7 +447,7 @@ class _BlochBlock:
             else bloch[letter]
             for letter in self._components
         }
-        images = [self._image(image, inputs, weights) for image in self._images]
+        images = [self._image(image, turned) for image in self._images]
         is_shared = all(component.shape[1] == 1 for component in bloch.values())
         narrow = self._size * len(self._components) <= _WIDEST_PRODUCT
         if not self._is_plain and is_shared and narrow:
@@ -444,7 +459,7 @@ class _BlochBlock:
         return factors
 
     @staticmethod
-    def _image(image, inputs, weights):
+    def _image(image, turned):
         """Where the columns are, and the wanted component as a combination of earlier ones."""
         letter, trailing, places, sources = image
         vector: dict[str, object] = {letter: 1.0}
@@ -452,8 +467,8 @@ class _BlochBlock:
             if axis is None:
                 vector = _turn_by_matrix(vector, data.T, "XYZ")
             else:
-                # The transposed turn is the turn back.
-                vector = _turn(vector, axis, -data(inputs, weights), "XYZ")
+                # The transposed turn is the turn back: second and first axis change places.
+                vector = _turn(vector, axis, *turned(data), "XYZ", back=True)
         return places, {j: vector[j] for j in sources}
 
     def _product(self, bloch, images, weights):
@@ -488,12 +503,25 @@ def _spread(letters: set[str], axis: str | None, data) -> set[str]:
     return letters | set(_AXES[axis]) if letters & set(_AXES[axis]) else letters
 
 
-def _turn(bloch, axis, angle, wanted):
-    first, second = _AXES[axis]
+class _Trigonometry:
+    """Cosine and sine of a list of angles, made once where several turns share them."""
+
+    def __init__(self, inputs, weights):
+        self._inputs, self._weights = inputs, weights
+        self._made: dict[tuple, tuple] = {}
+
+    def __call__(self, angles: Angles):
+        if angles.expressions not in self._made:
+            values = angles(self._inputs, self._weights)
+            self._made[angles.expressions] = ops.cos(values), ops.sin(values)
+        return self._made[angles.expressions]
+
+
+def _turn(bloch, axis, cos, sin, wanted, back=False):
+    first, second = _AXES[axis][::-1] if back else _AXES[axis]
     b, c = bloch.get(first), bloch.get(second)
     if b is None and c is None:
         return bloch
-    cos, sin = ops.cos(angle), ops.sin(angle)
     result = {axis: bloch[axis]} if axis in bloch else {}
     if first in wanted:
         result[first] = _sum_products((b, cos, 1), (c, sin, -1))
@@ -547,8 +575,7 @@ class _Products:
     """
 
     def __init__(self, products: tuple[tuple[int, ...], ...]):
-        self._blocks: list[tuple] = []
-        order: list[int] = []
+        blocks: list[tuple[list[int], tuple]] = []
         starts: dict[int, list[int]] = defaultdict(list)
         for i, product in enumerate(products):
             if product == tuple(range(product[0], product[0] + len(product))):
@@ -559,17 +586,18 @@ class _Products:
             if len(members) > 1 and longest > _SHORT:
                 members = sorted(members, key=lambda i: len(products[i]))
                 ends = [len(products[i]) - 1 for i in members]
-                self._blocks.append(("scan", start, longest, ends))
-                order += members
+                blocks.append((members, ("scan", start, longest, ends)))
                 scanned.update(members)
         rest = [i for i in range(len(products)) if i not in scanned]
         lengths = Counter(len(products[i]) for i in rest)
         for length in sorted(lengths):
             members = [i for i in rest if len(products[i]) == length]
             index = np.array([products[i] for i in members])
-            self._blocks.append(("columns" if length <= _SHORT else "tree", index))
-            order += members
-        self._order = np.argsort(order).tolist()
+            blocks.append((members, ("columns" if length <= _SHORT else "tree", index)))
+        # In the order of their first products, so that as little as possible is moved at the end.
+        blocks.sort(key=lambda block: min(block[0]))
+        self._blocks = [block for _, block in blocks]
+        self._order = np.argsort([i for members, _ in blocks for i in members]).tolist()
 
     def __call__(self, factors):
         results = [getattr(self, "_" + block[0])(factors, *block[1:]) for block in self._blocks]

@@ -160,19 +160,21 @@ class PQC(keras.layers.Layer):
         values = self.expectation(inputs)
         return values if self.copies is not None else ops.squeeze(values, -2)
 
-    def expectation(self, inputs, copies: slice = slice(None)):
+    def expectation(self, inputs, copies: slice | None = None):
         """Expectation values of some of the copies.
 
         Args:
             inputs: as the layer's input, for the chosen copies only.
-            copies: which copies.
+            copies: which copies; None is all.
 
         Returns:
             `(..., number of chosen copies, num_observables)`.
         """
         self._check_shape(tuple(inputs.shape))
         inputs = ops.cast(inputs, self.angles.dtype)
-        weights = ops.reshape(self.angles, (-1, self.spec.num_weights))[copies]
+        weights = ops.reshape(self.angles, (self.copies or 1, self.spec.num_weights))
+        if copies is not None:
+            weights = weights[copies]
         axes = 2 if self.per_copy_inputs else 1
         leading = tuple(inputs.shape)[:-axes]
         if leading.count(None) > 1:

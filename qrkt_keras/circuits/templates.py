@@ -148,9 +148,11 @@ def patch(num_blocks: int) -> CircuitSpec:
 
     The very last CZ ring is left out. Read out are ⟨X_0⟩ … ⟨X_4⟩, then ⟨Z_0⟩ … ⟨Z_4⟩.
 
-    Since no gate follows the last block's rotations and qubits 5, 6 and 7 are not read, the last
-    block's RX and RY on them never have a gradient: the weights `num_weights` − 11, − 10, − 9
-    (RX) and − 3, − 2, − 1 (RY). They are kept because the source counts them.
+    Only qubits 0 to 4 are read, so some weights never have a gradient. No ring follows the last
+    block: its RX and RY on qubits 5, 6 and 7 are dead. One ring follows the rotations before it,
+    and reaches 5 and 7 but not 6: on qubit 6 the RX and RY of the last but one block are dead, or,
+    with d = 1, its part of the second data block, features 56 to 59 included. These 8 weights (14
+    with d = 1) are kept because the source counts them.
 
     Source: Y. Kawase, "The effect of the number of parameters and the number of local feature
     patches on loss landscapes in distributed quantum neural networks", 2025, arXiv 2504.19239.
@@ -189,7 +191,7 @@ def get(name: str, num_qubits: int, num_layers: int = 1) -> CircuitSpec:
 
     Raises:
         ValueError: If there is no such template, or not with these numbers.
-        TypeError: If a number is not an integer.
+        TypeError: If the name is not a string or a number not an integer.
 
     Example:
 
@@ -197,10 +199,11 @@ def get(name: str, num_qubits: int, num_layers: int = 1) -> CircuitSpec:
     >>> templates.get("rx_ring", 4, num_layers=2) == templates.rx_ring(4, 2)
     True
     """
+    if not isinstance(name, str):
+        raise TypeError(f"A template's name is a string. Received: name={name!r}")
     if name not in _FAMILIES:
         raise ValueError(
-            f"There is no circuit template of that name and any width; known are "
-            f"{', '.join(list())}. Received: name={name!r}"
+            f"The circuit templates of any width are {', '.join(list())}. Received: name={name!r}"
         )
     if name == "ry_ring":
         if _count("num_layers", num_layers) != 1:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cirq
+import matplotlib
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
+from matplotlib.textpath import TextToPath
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from qrkt_keras.circuits.spec import CircuitSpec
 
 _FORMATS = ("text", "svg", "png")
@@ -173,7 +177,7 @@ def _layout(spec: CircuitSpec) -> _Layout:
         tuple(cirq.circuit_diagram_info(qubit).wire_symbols[0] for qubit in spec.qubits),
         tuple(elements),
         max(free),
-        tuple(_rounded(f"O{index} = {observable}") for index, observable in notes),
+        tuple(f"O{index} = {observable:.3f}" for index, observable in notes),
     )
 
 
@@ -235,8 +239,6 @@ def _text(layout: _Layout) -> str:
 
 
 def _picture(layout: _Layout, format: str) -> str | bytes:
-    import matplotlib
-
     # Fixed fonts and ids: the same circuit gives the same file everywhere.
     settings = {"font.family": "DejaVu Sans", "svg.hashsalt": "qrkt_keras", "svg.fonttype": "path"}
     with matplotlib.rc_context(settings):
@@ -253,9 +255,6 @@ def _picture(layout: _Layout, format: str) -> str | bytes:
 
 @functools.lru_cache(maxsize=4096)
 def _text_width(label: str, size: float) -> float:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextToPath
-
     font = FontProperties(family="DejaVu Sans", size=size)
     return TextToPath().get_text_width_height_descent(label, font, ismath=False)[0] / 72
 
@@ -282,10 +281,6 @@ def _panels(widths: list[float], num_rows: int) -> list[range]:
 
 
 def _figure(layout: _Layout) -> Figure:
-    from matplotlib.collections import LineCollection, PatchCollection
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
-
     num_rows = len(layout.qubits)
     widths = [_BOX + _GAP] * layout.num_columns
     for element in layout.elements:

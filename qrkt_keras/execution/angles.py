@@ -95,6 +95,8 @@ class Angles:
 class _LinearPart:
     def __init__(self, matrix: np.ndarray):
         self.is_zero = not matrix.any()
+        if self.is_zero:
+            return
         self._matrix = matrix
         used = np.count_nonzero(matrix, axis=1)
         self._indices = matrix.astype(bool).argmax(axis=1).tolist() if (used <= 1).all() else None

@@ -288,6 +288,22 @@ def test_copies(engine, template):
         np.testing.assert_allclose(shared[:, one], single, atol=1e-6)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_constant_observables_and_circuits_without_weights_or_inputs(engine):
+    q, t = cirq.LineQubit(0), sympy.Symbol("t")
+    circuit = cirq.Circuit(cirq.rx(t)(q))
+    observables = [cirq.I(q), 2 * cirq.PauliString() + cirq.Z(q), cirq.X(q)]
+    angles = np.array([0.3, 0.5], "float32")
+    expected = np.stack([np.ones(2), 2 + np.cos(angles), np.zeros(2)], -1)
+
+    data_only = ENGINES[engine](CircuitSpec(circuit, [t], [], observables))
+    values = data_only.expectation(tf.constant(angles[:, None, None]), tf.zeros((3, 0)))
+    np.testing.assert_allclose(values, np.tile(expected[:, None], (1, 3, 1)), atol=1e-6)
+    weights_only = ENGINES[engine](CircuitSpec(circuit, [], [t], observables))
+    values = weights_only.expectation(tf.zeros((4, 1, 0)), tf.constant(angles[:, None]))
+    np.testing.assert_allclose(values, np.tile(expected, (4, 1, 1)), atol=1e-6)
+
+
 def sine_chain(num_qubits):
     """Z_i = prod_{j<=i} sin(x_j w_j): products whose factors vanish exactly at x = 0."""
     qubits = cirq.LineQubit.range(num_qubits)

@@ -54,6 +54,8 @@ FORBIDDEN = {
     "layers": TENSORFLOW | OTHER_BACKENDS,
 }
 EXEMPT = {"execution.tfq": {"tensorflow", "tensorflow_quantum"}}
+# Elsewhere TensorFlow may be imported, but inside functions only: under another backend of Keras
+# the models work without it.
 
 # What can run code that came with a file, and the names under which it is called.
 UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
@@ -87,6 +89,17 @@ def imports(tree: ast.Module, package: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, str(node.args[0].value)
 
 
+def deferred_lines(tree: ast.Module) -> set[int]:
+    """The lines that an import of the module does not execute: functions, `if TYPE_CHECKING:`."""
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for line in range(node.body[0].lineno, node.body[-1].end_lineno + 1)
+    }
+
+
 def _called(node: ast.Call) -> str:
     return getattr(node.func, "attr", None) or getattr(node.func, "id", "")
 
@@ -112,7 +125,9 @@ def complaints(module: str, source: str, is_package: bool = False) -> list[str]:
         allowed = set()
         found.append(f"{module}: is not in the order {', '.join(ORDER)}")
 
-    forbidden = FORBIDDEN.get(part, set()) - EXEMPT.get(module, set())
+    exempt = EXEMPT.get(module, set())
+    forbidden = FORBIDDEN.get(part, set()) - exempt
+    deferred = deferred_lines(tree)
     for line, name in imports(tree, package):
         top, _, rest = name.partition(".")
         if top == "qrkt_keras":
@@ -121,6 +136,8 @@ def complaints(module: str, source: str, is_package: bool = False) -> list[str]:
                 found.append(f"{module}:{line}: must not import {name}")
         elif top in forbidden or top in UNSAFE_MODULES or "pickle" in name.split("."):
             found.append(f"{module}:{line}: must not import {name}")
+        elif top in TENSORFLOW - exempt and line not in deferred:
+            found.append(f"{module}:{line}: must import {name} inside a function")
 
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
@@ -190,6 +207,8 @@ def test_no_cycle_is_left_to_chance() -> None:
         ("layers.pqc", "if TYPE_CHECKING:\n    from qrkt_keras.zoo import QViT", "QViT"),
         ("circuits.spec", "import qrkt_keras\nqrkt_keras.zoo.QViT()", "qrkt_keras.zoo"),
         ("circuits.spec", "import qrkt_keras as qk", "qrkt_keras"),
+        ("zoo.presets", "import tensorflow as tf", "tensorflow inside a function"),
+        ("data", "try:\n    import tensorflow_datasets\nexcept E: f()", "inside a function"),
         ("training.checkpoints", "from qrkt_keras import zoo", "qrkt_keras.zoo"),
         ("zoo.presets", "from qrkt_keras import cli", "qrkt_keras.cli"),
         ("zoo.presets", "import qrkt_keras.quiet", "qrkt_keras.quiet"),
@@ -221,6 +240,7 @@ def test_the_checker_wants_docstrings() -> None:
     [
         ("zoo.qvit.model", "from qrkt_keras import circuits, layers, serving"),
         ("zoo.qvit.model", "def export():\n    import tensorflow as tf"),
+        ("data", "if TYPE_CHECKING:\n    import tensorflow as tf"),
         ("execution.tfq", "import tensorflow as tf, tensorflow_quantum as tfq"),
         ("layers.pqc", "import keras\nfrom . import projection"),
         ("cli", "from qrkt_keras.quiet import quiet_tensorflow"),

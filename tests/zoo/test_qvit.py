@@ -168,7 +168,8 @@ class TestCounts:
         model = small(num_ode_blocks=3, solver=["rk1", "rk4", solvers.get("rk2")])
         stages = [layer.tableau.num_stages for layer in model.layers if hasattr(layer, "tableau")]
         assert stages == [1, 4, 2]
-        assert QViT.from_config(model.get_config()).solver == ["rk1", "rk4", "rk2"]
+        assert QViT.from_config(model.get_config()).solver == ("rk1", "rk4", "rk2")
+        assert model.get_config()["solver"] == ["rk1", "rk4", "rk2"]
 
 
 class TestStructure:

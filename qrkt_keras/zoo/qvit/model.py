@@ -496,7 +496,7 @@ class QViT(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         return {
-            "image_shape": list(self.image_shape),
+            "image_shape": _listed(self.image_shape),
             "num_classes": self.num_classes,
             "patch_size": self.patch_size,
             "hidden_dim": self.hidden_dim,
@@ -505,7 +505,7 @@ class QViT(keras.Model):
             "num_encoder_blocks": self.num_encoder_blocks,
             "num_ode_blocks": self.num_ode_blocks,
             "num_decoder_blocks": self.num_decoder_blocks,
-            "solver": self.solver,
+            "solver": _listed(self.solver),
             "share_weights": self.share_weights,
             "residual": self.residual,
             "variant": self.variant,
@@ -514,9 +514,9 @@ class QViT(keras.Model):
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,
             "dropout": self.dropout,
-            "mean": self.mean,
-            "std": self.std,
-            "label_names": None if self.label_names is None else list(self.label_names),
+            "mean": _listed(self.mean),
+            "std": _listed(self.std),
+            "label_names": _listed(self.label_names),
             "dtype": self.dtype_policy.name,
             "name": self.name,
             "trainable": self.trainable,
@@ -571,11 +571,16 @@ def _solver_of_block(solver: Any, num_ode_blocks: int) -> list[ButcherTableau]:
 
 def _solver_config(solver: Any) -> Any:
     if isinstance(solver, list | tuple):
-        return [solver_config(solvers.get(one)) for one in solver]
+        return tuple(solver_config(solvers.get(one)) for one in solver)
     return solver_config(solvers.get(solver))
 
 
-def _per_channel(name: str, value: Any, num_channels: int) -> float | list[float]:
+def _listed(value: Any) -> Any:
+    """A tuple as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _per_channel(name: str, value: Any, num_channels: int) -> float | tuple[float, ...]:
     values = value if isinstance(value, list | tuple | np.ndarray) else [value]
     good = all(
         isinstance(one, numbers.Real) and not isinstance(one, bool) and math.isfinite(one)
@@ -586,7 +591,7 @@ def _per_channel(name: str, value: Any, num_channels: int) -> float | list[float
             f"`{name}` must be a number, or one for each of the {num_channels} channels. "
             f"Received: {name}={value!r}"
         )
-    return [float(one) for one in values] if values is value else float(value)
+    return tuple(float(one) for one in values) if values is value else float(value)
 
 
 def _label_names(names: Any, num_classes: int) -> tuple[str, ...] | None:

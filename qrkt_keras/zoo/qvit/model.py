@@ -57,7 +57,9 @@ class QViT(keras.Model):
     classification*, Axioms 2024 (the plain one).
 
     It is an ordinary functional Keras model: `compile`, `fit`, `save` and the rest are Keras' own.
-    Its outputs are logits, so a loss wants `from_logits=True`.
+    Its outputs are logits, so a loss wants `from_logits=True`. A clone is made by
+    `QViT.from_config(model.get_config())`; `keras.models.clone_model` gives up the class, and with
+    it uint8 images, the engines and the checks.
 
     Args:
         image_shape: Height, width and channels of an image.

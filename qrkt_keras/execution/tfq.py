@@ -133,8 +133,9 @@ def load_ops() -> None:
     )
 
     for module in (tfq_adj_grad_op, tfq_ps_util_ops, tfq_simulate_ops, tfq_utility_ops):
-        for name in dir(module):
-            getattr(module, name)
+        for value in vars(module).copy().values():
+            # A library hides behind a lazy loader, which opens when it is asked for its names.
+            dir(value)
 
 
 # What TFQ's serializer takes; an operation outside is decomposed or refused.

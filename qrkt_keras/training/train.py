@@ -135,10 +135,12 @@ def fit(
     model.compile(
         optimizer=recipe.make_optimizer(steps * recipe.epochs),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=_steps_per_execution(steps),
         jit_compile=jit_compile,
     )
+    # Variables made while the training step is traced would have it traced twice.
+    model.optimizer.build(model.trainable_variables)
     predict = make_predictor(model, min(256, len(splits["validation"][1])))
     _check_outputs(predict(splits["validation"][0]), names)
 

@@ -216,9 +216,6 @@ class TestEngines:
         answer = served.signatures["serving_uint8"](images=tf.constant(images()))
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
 
-    @pytest.mark.xfail(
-        reason="execution.tfq.load_ops leaves TFQ's lazy loaders unopened", strict=True
-    )
     def test_insisting_on_tfq(self, tmp_path):
         """A process that imported only `qrkt_keras.serving` can load it and run it."""
         model = classifier(num_decoder_blocks=0)

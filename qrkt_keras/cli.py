@@ -42,8 +42,9 @@ GUIDE = "docs/guides/train_save_serve.md"
 
 PACKAGE = Path(qrkt_keras.__file__).parent
 
-# Images that go through a model at once.
-BATCH = 256
+# Images that go through a model at once: few, for the state_vector engine holds a state for each
+# of their tokens.
+BATCH = 64
 
 # What a run's folder holds, beside what `training.fit` puts there.
 PRESET = "preset"
@@ -224,15 +225,14 @@ def _located(preset: str) -> tuple[str, str]:
     return preset, folder.resolve().name
 
 
-def _check_fits(preset: Preset, name: str, data: str) -> None:
-    """Refuses a data set whose images or classes are not those of the preset of that name."""
+def _check_fits(model: QViT, name: str, data: str) -> None:
+    """Refuses a data set whose images or classes are not those of the model, a preset's."""
     info = datasets.info(data)
-    model = (*preset.config["image_shape"], preset.config["num_classes"])
-    if model != (*info.image_shape, info.num_classes):
+    if (model.image_shape, model.num_classes) != (info.image_shape, info.num_classes):
         raise ValueError(
-            f"The preset and the data set do not fit: {name} takes {_size(model)} images of "
-            f"{model[3]} classes, {data} has {_size(info.image_shape)} images of "
-            f"{info.num_classes} classes. Received: preset={name!r}, data={data!r}"
+            f"The preset and the data set do not fit: {name} takes {_size(model.image_shape)} "
+            f"images of {model.num_classes} classes, {data} has {_size(info.image_shape)} images "
+            f"of {info.num_classes} classes. Received: preset={name!r}, data={data!r}"
         )
 
 
@@ -247,11 +247,11 @@ def _trained_model(preset: str, engine: str | None) -> tuple[QViT, Preset]:
             f"The preset has no trained weights yet. `qrkt train {shlex.quote(preset)}` trains it "
             f"into the folder runs/{name}, which can be given here then. Received: {preset!r}"
         )
-    return zoo.from_preset(source, **({} if engine is None else {"engine": engine})), source
+    return zoo.from_preset(source, **_given({"engine": engine})), source
 
 
 def _size(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape[:3]))
+    return "×".join(map(str, shape))
 
 
 # --- train ---------------------------------------------------------------------------------
@@ -317,17 +317,14 @@ def train(
             "The folder is not empty: --resume continues the run in it, --overwrite replaces it, "
             f"--output takes another one. Received: {output}"
         )
-    command = _train_command(
-        preset,
-        data=data,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        engine=engine,
-        seed=seed,
-        output=output,
-        classical=classical or None,
-    )
+    in_recipe = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    options = {"data": data, **in_recipe, "engine": engine, "output": output}
+    command = _train_command(preset, classical, options)
 
     with _tensorflow():
         import keras
@@ -341,24 +338,21 @@ def train(
                 "The preset does not say how and on which data set it is trained; "
                 f"save_to_preset(recipe=..., data=...) writes that down. Received: {where!r}"
             )
-        _check_fits(source, name, data)
-        recipe = _changed(
-            source.recipe,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            seed=seed,
-        )
-        with _status("Reading the data, building the model …"):
-            datasets.arrays(data, "train")  # before all that would be in vain without it
+        recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
+        with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
             changes = {"engine": engine, "quantum": False if classical else None}
             model = zoo.from_preset(source, load_weights=False, **_given(changes))
+            _check_fits(model, name, data)
+            datasets.arrays(data, "train")  # a data set that is not there stops us here
         if not quiet:
             _say_header(name, model, data, recipe, output)
-        finished = resume and _is_finished(output)
-        if overwrite:
-            _remove_results(output)
+        epochs_begun = []
+        callback = keras.callbacks.LambdaCallback(
+            # Not earlier: what may still stop the new run must not cost the old one's results.
+            on_train_begin=lambda _: _remove_results(output) if overwrite else None,
+            on_epoch_begin=lambda epoch, _: epochs_begun.append(epoch),
+        )
         try:
             result = training.fit(
                 model,
@@ -367,10 +361,11 @@ def train(
                 output_dir=output,
                 resume=resume,
                 overwrite=overwrite,
+                callbacks=[callback],
                 progress=not quiet,
                 identity={"model": model.get_config()},
             )
-            if finished:
+            if not epochs_begun:
                 _say("The run had finished already: nothing was left to train.")
             with _status("Writing the preset and the SavedModel …"):
                 zoo.save_to_preset(
@@ -404,30 +399,16 @@ def train(
         _say_results(output)
 
 
-def _train_command(preset: str | None, **options: Any) -> str:
+def _train_command(preset: str | None, classical: bool, options: Mapping[str, Any]) -> str:
     """The command that does the same again."""
-    words = ["qrkt", "train", *([preset] if preset else [])]
+    words = ["qrkt", "train", *([preset] if preset else []), *["--classical"] * classical]
     for option, value in _given(options).items():
-        words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
+        words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _changed(recipe: Recipe, **changes: Any) -> Recipe:
-    return dataclasses.replace(recipe, **_given(changes))
-
-
-def _is_finished(output: Path) -> bool:
-    from qrkt_keras.training import read_checkpoint
-    from qrkt_keras.training.train import CHECKPOINT
-
-    if not (output / CHECKPOINT).exists():
-        return False
-    metadata = read_checkpoint(output / CHECKPOINT).metadata
-    return metadata["epoch"] == metadata["identity"]["recipe"]["epochs"]
 
 
 def _remove_results(output: Path) -> None:
@@ -518,7 +499,7 @@ def evaluate(
             raise ValueError(
                 f"The preset does not say its data set: name one with --data. Received: {preset!r}"
             )
-        _check_fits(source, _located(preset)[1], data)
+        _check_fits(model, _located(preset)[1], data)
         images, labels = datasets.arrays(data, split)
         with _status(f"Evaluating {len(labels):,} images …"):
             logits = training.make_predictor(model, min(BATCH, len(labels)))(images)
@@ -619,7 +600,7 @@ def export(
         f"-e MODEL_NAME={folder.name} tensorflow/serving"
     )
     _say(f"To ask it, with a {size} nested list of whole numbers for IMAGE:")
-    request = '{"signature_name": "serving_uint8", "instances": [IMAGE]}'
+    request = '{"signature_name": "serving_uint8", "instances": [{"images": IMAGE}]}'
     _say(f"  curl -d '{request}' http://localhost:8501/v1/models/{folder.name}:predict")
 
 

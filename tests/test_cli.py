@@ -1,0 +1,754 @@
+"""`qrkt`: most of it in this process, whole runs in processes of their own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from qrkt_keras import cli, data
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 240
+
+
+def qrkt(*arguments):
+    """The command in this process."""
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments):
+    """The one line in which a command says why it does not do it."""
+    done = qrkt(*arguments)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit), done.output
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def start(*arguments, **environment):
+    """The command in a process of its own, as a user's shell starts it: nothing is silenced."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment
+    variables.pop("TF_CPP_MIN_LOG_LEVEL")
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "qrkt_keras", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=variables,
+    )
+
+
+def finish(process, status=0):
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == status, output + errors
+    return output, errors
+
+
+def epoch_of(run):
+    from qrkt_keras.training import read_checkpoint
+
+    path = run / "checkpoint.npz"
+    return read_checkpoint(path).metadata["epoch"] if path.exists() else 0
+
+
+def wait_for_epoch(epoch, run, process):
+    deadline = time.monotonic() + PATIENCE
+    while epoch_of(run) < epoch:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def in_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def small_preset(tmp_path_factory):
+    """A preset that is quickly built and trained."""
+    from qrkt_keras import training, zoo
+
+    model = zoo.QViT(
+        (8, 8, 1),
+        10,
+        patch_size=4,
+        hidden_dim=4,
+        num_heads=2,
+        mlp_dim=4,
+        num_encoder_blocks=0,
+        num_ode_blocks=1,
+        num_decoder_blocks=0,
+        solver="rk2",
+    )
+    return zoo.save_to_preset(
+        model,
+        tmp_path_factory.mktemp("presets") / "small",
+        recipe=training.Recipe(epochs=12, batch_size=64, learning_rate=0.01, warmup_steps=20),
+        data="digits",
+        include_weights=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run as a newcomer makes it, but of one epoch: its folder, and what was on the screen."""
+    folder = tmp_path_factory.mktemp("newcomer") / "run"
+    output, errors = finish(start("train", "--epochs", 1, "--seed", 3, "--output", folder))
+    return folder, output, errors
+
+
+# --- start-up and help -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["train", "--help"]])
+def test_help_and_list_come_at_once(arguments):
+    code = f"""
+import json, sys, time
+from qrkt_keras.cli import app
+try:
+    app({arguments!r}, prog_name="qrkt")
+except SystemExit as end:
+    assert not end.code
+heavy = sorted({{"tensorflow", "keras", "cirq", "jax", "sklearn"}} & set(sys.modules))
+print(json.dumps([time.process_time(), heavy]), file=sys.stderr)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
+    )
+    seconds, heavy = json.loads(done.stderr)
+    assert "qrkt" in done.stdout or "qvit" in done.stdout
+    assert heavy == []
+    assert seconds < 1
+
+
+def test_help_names_every_command():
+    text = qrkt("--help").output
+    for command in ("train", "evaluate", "predict", "export", "list", "about", "circuit"):
+        assert f" {command} " in text
+        assert qrkt(command, "--help").exit_code == 0
+    assert qrkt("--version").output == f"qrkt {cli.qrkt_keras.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["tarin"], "tarin"),
+        (["train", "--epochs", "0"], "--epochs"),
+        (["train", "--batch-size", "many"], "--batch-size"),
+        (["train", "--resume", "--overwrite"], "exclude each other"),
+        (["predict"], "IMAGE"),
+        (["circuit", "ry_ring"], "--num-qubits"),
+        ([], "Usage"),
+    ],
+)
+def test_wrong_usage_has_status_2(arguments, said, in_empty_folder):
+    done = qrkt(*arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not list(in_empty_folder.iterdir())
+
+
+# --- list ------------------------------------------------------------------------------------
+
+
+def listed(*arguments):
+    done = qrkt("list", *arguments)
+    assert done.exit_code == 0, done.output
+    header, *rows = (line.split() for line in done.stdout.splitlines())
+    assert header == "preset model data parameters qubits test accuracy".split()
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_list_shows_the_published_counts():
+    rows = listed()
+    assert set(rows) == set(cli._packaged_presets())
+    counts = {  # SPEC.md, section 4: quantum, 3 Runge-Kutta blocks and 1 decoder block
+        "qvit_rk1_mnist": ["2,872", "114"],
+        "qvit_rk2_mnist": ["3,088", "195"],
+        "qvit_rk3_mnist": ["3,304", "276"],
+        "qvit_rk4_mnist": ["3,520", "357"],
+        "qvit_rk4_enhanced_mnist": ["3,520", "357"],
+    }
+    for name, (parameters, qubits) in counts.items():
+        assert rows[name][:4] == ["QViT", "mnist", parameters, qubits]
+    assert rows["qvit_rk4_digits"][:2] == ["QViT", "digits"]
+
+
+def test_list_takes_a_pattern():
+    assert set(listed("*rk?_mnist")) == {f"qvit_rk{order}_mnist" for order in (1, 2, 3, 4)}
+    assert refused("list", "qtext*").endswith("Received: pattern='qtext*'")
+
+
+def test_list_shows_the_measured_accuracy(tmp_path, monkeypatch):
+    presets = tmp_path / "zoo" / "qvit" / "presets"
+    packaged = cli._packaged_presets()["qvit_rk4_mnist"]
+    for name, metadata in {
+        "measured": {"scores": {"test": {"accuracy": 0.91234}}},
+        "unmeasured": {"scores": None},
+        "untrained": None,
+    }.items():
+        folder = presets / name
+        folder.mkdir(parents=True)
+        for file in ("config.json", "recipe.json"):
+            (folder / file).write_bytes((packaged / file).read_bytes())
+        if metadata is not None:
+            (folder / "metadata.json").write_text(json.dumps(metadata))
+    monkeypatch.setattr(cli, "PACKAGE", tmp_path)
+    assert {name: row[-1] for name, row in listed().items()} == {
+        "measured": "91.23%",
+        "unmeasured": "–",
+        "untrained": "untrained",
+    }
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"quantum": False},
+        {"num_encoder_blocks": 1, "num_ode_blocks": 0},
+        {"solver": "rk4", "share_weights": True, "num_ode_blocks": 2},
+        {"num_decoder_blocks": 2, "quantum": False, "image_shape": (4, 8, 3)},
+        {"num_decoder_blocks": 1, "template": "rx_ring", "num_ansatz_layers": 2},
+        {"template": "hardware_efficient", "num_ansatz_layers": 3},
+        {"solver": ["rk2_learned", "rk2_gated"], "num_ode_blocks": 2},
+    ],
+    ids=str,
+)
+def test_listed_counts_are_the_models_own(changes):
+    from qrkt_keras.zoo import QViT
+
+    config = {
+        "image_shape": (8, 8, 1),
+        "num_classes": 3,
+        "patch_size": 2,
+        "hidden_dim": 6,
+        "num_heads": 2,
+        "mlp_dim": 4,
+        "num_encoder_blocks": 0,
+        "num_ode_blocks": 1,
+        "num_decoder_blocks": 0,
+        "solver": "rk2",
+    }
+    model = QViT(**config | changes)
+    config = json.loads(json.dumps(model.get_config()))
+    assert cli._counts("QViT", config) == (model.count_params(), model.num_qubits)
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+def test_an_error_for_the_user_is_one_line():
+    line = refused("train", "--data", "minst")
+    assert line == "The known data sets are: digits, mnist. Received: name='minst'"
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_debug_shows_where_it_comes_from(how, monkeypatch):
+    if how == "variable":
+        monkeypatch.setenv("QRKT_DEBUG", "1")
+    done = qrkt(*(["--debug"] * (how == "option")), "train", "--data", "minst")
+    assert isinstance(done.exception, ValueError) and "minst" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        RuntimeError("x. Received: x"),
+        # Like one of ours, but raised elsewhere: here, which is not our package.
+        ValueError("x. Received: x"),
+    ],
+    ids=repr,
+)
+def test_an_unexpected_error_keeps_its_traceback(error, monkeypatch):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(cli.datasets, "info", fail)
+    done = qrkt("train", "--data", "digits")
+    assert done.exception is error
+    assert done.output == ""
+
+
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(cli, "_located", lambda preset: None)  # cannot be unpacked
+    done = qrkt("train")
+    assert isinstance(done.exception, TypeError)
+
+
+def test_what_the_machine_refuses_is_one_line(monkeypatch, small_preset, in_empty_folder):
+    from qrkt_keras import training
+
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/small/checkpoint.npz")
+
+    monkeypatch.setattr(training, "fit", fail)
+    line = refused("train", small_preset)
+    assert line == "[Errno 28] No space left on device: 'runs/small/checkpoint.npz'"
+
+
+def test_an_interrupt_is_no_error(monkeypatch):
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.datasets, "info", interrupt)
+    done = qrkt("train", "--data", "digits")
+    assert (done.exit_code, done.stderr) == (130, "Interrupted.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "known"),
+    [
+        (["train", "qvit_rk4_digit"], "qvit_rk4_digits"),
+        (["evaluate", "qvit_rk4_digit"], "qvit_rk4_digits"),
+        (["predict", "x.png", "--preset", "no/folder"], "no/folder"),
+        (["train", "--engine", "pauli"], "pauli_propagation"),
+        (["circuit", "rx_rign", "-n", "3"], "rx_ring"),
+    ],
+)
+def test_what_is_misspelt_is_told_with_what_is_known(arguments, known, in_empty_folder):
+    line = refused(*arguments)
+    assert known in line and "Received: " in line
+    assert not list(in_empty_folder.iterdir())
+
+
+def test_another_backend_is_refused(monkeypatch):
+    import keras
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert refused("about").endswith("Received: 'jax'")
+
+
+def test_our_warnings_are_lines_and_others_are_left_alone(capsys):
+    with cli._warnings_as_lines():
+        warnings.warn_explicit("bits differ", UserWarning, str(cli.PACKAGE / "x.py"), 1)
+        assert capsys.readouterr().err == "Note: bits differ\n"
+        with pytest.warns(UserWarning, match="theirs"):
+            warnings.warn_explicit("theirs", UserWarning, "/elsewhere/x.py", 1)
+        assert "Note" not in capsys.readouterr().err
+
+
+# --- circuit and about -----------------------------------------------------------------------
+
+
+def test_circuit_as_text_and_in_files(tmp_path):
+    from qrkt_keras.circuits import templates
+
+    spec = templates.get("rx_ring", 3, num_layers=2)
+    done = qrkt("circuit", "rx_ring", "--num-qubits", 3, "--layers", 2)
+    assert done.stdout == f"{spec.draw()}\n"
+    for name, start_of_file in {"a.png": b"\x89PNG", "a.svg": b"<?xml", "a.txt": b"0: "}.items():
+        done = qrkt("circuit", "rx_ring", "-n", 3, "--layers", 2, "--output", tmp_path / name)
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / name).read_bytes().startswith(start_of_file)
+    assert "format='jpg'" in refused("circuit", "rx_ring", "-n", 3, "--output", tmp_path / "a.jpg")
+    missing = tmp_path / "missing" / "a.png"
+    assert str(missing) in refused("circuit", "rx_ring", "-n", 3, "--output", missing)
+
+
+def test_about(tfds_dir, monkeypatch, tmp_path):
+    import tensorflow as tf
+
+    def told():
+        done = qrkt("about")
+        assert done.exit_code == 0, done.output
+        return dict(line.split("  ", 1) for line in done.stdout.splitlines())
+
+    lines = {word: value.strip() for word, value in told().items()}
+    assert lines["tensorflow"] == tf.__version__
+    assert lines["engines"] == "auto, pauli_propagation, state_vector, tfq"
+    assert lines["devices"].startswith("CPU (")
+    assert lines["TFDS_DATA_DIR"] == os.environ["TFDS_DATA_DIR"]
+    assert lines["data sets"] == "digits, mnist"
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
+    lines = {word: value.strip() for word, value in told().items()}
+    assert lines["TFDS_DATA_DIR"] == f"{tmp_path / 'nothing'} (no such folder)"
+    assert lines["data sets"] == "digits, mnist (not found)"
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert "not set" in told()["TFDS_DATA_DIR"]
+
+
+# --- train, without training -----------------------------------------------------------------
+
+
+@pytest.fixture
+def fit(monkeypatch):
+    """Calls of `training.fit`, each of which is interrupted at once."""
+    from qrkt_keras import training
+
+    calls = []
+
+    def interrupted(model, data, recipe, **options):
+        calls.append((model, data, recipe, options))
+        raise training.TrainingInterrupted
+
+    monkeypatch.setattr(training, "fit", interrupted)
+    return calls
+
+
+def test_train_passes_on_what_was_asked(fit, small_preset, in_empty_folder):
+    done = qrkt("train", small_preset)
+    assert done.exit_code == 130
+    model, name, recipe, options = fit[0]
+    assert (name, recipe.epochs, recipe.learning_rate) == ("digits", 12, 0.01)
+    assert model.quantum and model.engine == "auto"
+    assert options["output_dir"] == Path("runs/small")
+    assert not options["resume"] and not options["overwrite"] and options["progress"]
+
+    asked = "--classical --epochs 2 --batch-size 16 --learning-rate 0.5 --seed 7 --engine tfq"
+    done = qrkt("train", small_preset, *asked.split(), "--output", "my run", "--overwrite", "-q")
+    model, name, recipe, options = fit[1]
+    assert not model.quantum and model.engine == "tfq"
+    assert (recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.seed) == (2, 16, 0.5, 7)
+    assert recipe.warmup_steps == 20
+    assert options["output_dir"] == Path("my run")
+    assert options["overwrite"] and not options["progress"]
+    assert options["identity"]["model"] == model.get_config()
+    assert done.stdout == ""
+
+    # The command that it shows continues this very job.
+    command = shlex.split(done.stderr.splitlines()[-1])
+    assert command[:2] == ["qrkt", "train"] and command[-1] == "--resume"
+    qrkt(*command[1:])
+    again, name_again, recipe_again, options_again = fit[2]
+    assert (again.get_config(), name_again, recipe_again) == (model.get_config(), name, recipe)
+    assert options_again["identity"] == options["identity"]
+    assert options_again["output_dir"] == Path("my run")
+    assert options_again["resume"] and not options_again["overwrite"]
+
+
+def test_the_seed_is_that_of_the_weights_too(fit, small_preset, in_empty_folder):
+    for seed in (1, 1, 2):
+        qrkt("train", small_preset, "--seed", seed)
+    one, same, other = (
+        np.concatenate([weight.ravel() for weight in model.get_weights()]) for model, *_ in fit
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_the_classical_twin_has_its_own_folder(fit, small_preset, in_empty_folder):
+    done = qrkt("train", small_preset, "--classical")
+    assert fit[0][3]["output_dir"] == Path("runs/small_classical")
+    assert "the classical twin" in done.stdout and "(0 quantum" in done.stdout
+
+
+def test_the_header_tells_model_data_and_recipe(fit, small_preset, in_empty_folder):
+    lines = qrkt("train", small_preset).stdout.splitlines()
+    model = fit[0][0]
+    assert f"{model.count_params():,} parameters ({model.num_quantum_params} quantum" in lines[0]
+    assert f"{model.num_qubits} qubits, engine pauli_propagation" in lines[0]
+    assert "1,293 images to train, 144 to validate, 360 to test, 8×8×1, 10 classes" in lines[1]
+    assert "12 epochs of 20 steps of 64 images, adamw, rate 0.01 (warmup-cosine)" in lines[2]
+    assert lines[3].split() == ["output", "runs/small"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ([], "runs/qvit_rk4_digits"),
+        (["--data", "digits"], "runs/qvit_rk4_digits"),
+        (["--data", "mnist"], "runs/qvit_rk4_mnist"),
+        (["qvit_rk1_mnist"], "runs/qvit_rk1_mnist"),
+        (["--output", "here"], "here"),
+    ],
+)
+def test_what_is_there_is_not_replaced(arguments, folder, in_empty_folder):
+    kept = in_empty_folder / folder / "file"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    line = refused("train", *arguments)
+    assert line.endswith(f"Received: {folder}")
+    assert "--resume" in line and "--overwrite" in line and kept.exists()
+
+
+def test_data_that_does_not_fit_the_preset_is_refused(fit, in_empty_folder):
+    line = refused("train", "qvit_rk1_mnist", "--data", "digits")
+    assert "qvit_rk1_mnist takes 28×28×1 images of 10 classes, digits has 8×8×1 images" in line
+    assert not fit and not list(in_empty_folder.iterdir())
+
+
+def test_data_that_is_not_there_is_told_before_anything_is_done(fit, monkeypatch, in_empty_folder):
+    monkeypatch.setenv("HOME", str(in_empty_folder))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(in_empty_folder))
+    done = qrkt("train", "qvit_rk1_mnist")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("The data set 'mnist' is not on this machine.")
+    assert not fit and not list(in_empty_folder.iterdir())
+
+
+def test_a_preset_without_a_recipe_cannot_be_trained(fit, small_preset, tmp_path):
+    (tmp_path / "config.json").write_bytes((small_preset / "config.json").read_bytes())
+    assert "save_to_preset(recipe=..., data=...)" in refused("train", tmp_path)
+    assert not fit
+
+
+def test_a_damaged_preset_is_one_line(small_preset, tmp_path):
+    config = json.loads((small_preset / "config.json").read_text())
+    del config["config"]["image_shape"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "recipe.json").write_bytes((small_preset / "recipe.json").read_bytes())
+    assert str(tmp_path / "config.json") in refused("train", tmp_path)
+
+
+def test_an_untrained_preset_answers_nothing(small_preset, in_empty_folder):
+    for command in (
+        ["evaluate", small_preset],
+        ["predict", "x.png", "--preset", small_preset],
+        ["export", small_preset],
+    ):
+        line = refused(*command)
+        assert f"qrkt train {small_preset}" in line
+    assert not list(in_empty_folder.iterdir())
+
+
+def test_a_run_stands_for_its_preset(small_preset, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    (run / "preset").mkdir(parents=True)
+    (run / "preset" / "config.json").touch()
+    assert cli._located(str(run)) == (str(run / "preset"), "run")
+    assert cli._located(str(run / "preset")) == (str(run / "preset"), "run")
+    assert cli._located(str(small_preset)) == (str(small_preset), "small")
+    # A name of the package means that, whatever lies in the working folder.
+    monkeypatch.chdir(tmp_path)
+    run.rename("qvit_rk4_mnist")
+    assert cli._located("qvit_rk4_mnist") == ("qvit_rk4_mnist", "qvit_rk4_mnist")
+
+
+# --- whole runs ------------------------------------------------------------------------------
+
+
+def test_what_a_run_leaves(run):
+    folder, output, _ = run
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert {file for file in files if not file.startswith("saved_model/1/")} == {
+        "checkpoint.npz",
+        "confusion.png",
+        "history.json",
+        "history.png",
+        "scores.json",
+        "preset/config.json",
+        "preset/recipe.json",
+        "preset/metadata.json",
+        "preset/model.weights.h5",
+    }
+    assert "saved_model/1/saved_model.pb" in files
+    assert json.loads((folder / "history.json").read_text())["epochs"] == 1
+
+    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
+    scores = json.loads((folder / "scores.json").read_text())
+    assert metadata["scores"] == scores
+    assert metadata["seed"] == 3
+    assert metadata["command"] == f"qrkt train --epochs 1 --seed 3 --output {folder}"
+    recipe = json.loads((folder / "preset" / "recipe.json").read_text())
+    assert (recipe["data"], recipe["recipe"]["epochs"]) == ("digits", 1)
+
+
+def test_what_a_run_shows(run):
+    folder, output, errors = run
+    assert errors == ""  # neither TensorFlow's chatter nor anybody's warnings
+    scores = json.loads((folder / "scores.json").read_text())
+    lines = output.splitlines()
+    assert lines[0].startswith("qvit_rk4_digits  ")
+    assert any(line.startswith("epoch 1/1  loss ") for line in lines)
+    row = next(line.split() for line in lines if line.startswith("test "))
+    assert row[1] == f"{scores['test']['accuracy']:.2%}"
+    assert row[2] == f"{scores['test']['macro_f1']:.4f}"
+    assert row[3] == f"{scores['test']['macro_auc']:.4f}"
+    assert row[5] == "360"
+    assert f"Written to {folder}/" in lines
+    for command in ("predict IMAGE.png --preset", "evaluate", "export"):
+        assert f"  qrkt {command} {folder}" in lines
+
+
+def test_the_guide_that_a_run_names_is_there():
+    assert (ROOT / cli.GUIDE).is_file()
+
+
+def test_a_finished_run_has_nothing_left(run):
+    folder, output, _ = run
+    weights = (folder / "preset" / "metadata.json").read_text()
+    command = ["train", "--epochs", 1, "--seed", 3, "--output", folder]
+    done = qrkt(*command, "--resume")
+    assert done.exit_code == 0, done.output
+    assert "had finished already: nothing was left to train" in done.stdout
+    assert next(line for line in output.splitlines() if line.startswith("test ")) in done.stdout
+    assert (folder / "preset" / "metadata.json").read_text() == weights
+
+    done = qrkt("train", "--epochs", 2, "--seed", 3, "--output", folder, "--resume")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("Received: recipe.epochs=2, but it was 1\n")
+
+
+def test_evaluate_gives_the_same_scores(run):
+    folder = run[0]
+    scores = json.loads((folder / "scores.json").read_text())
+    for split, images in {"test": "360", "validation": "144"}.items():
+        done = qrkt("evaluate", folder, "--split", split)
+        assert done.exit_code == 0, done.output
+        row = done.stdout.splitlines()[1].split()
+        assert row[:2] == ["digits", split]
+        assert row[2] == f"{scores[split]['accuracy']:.2%}"
+        assert row[6] == images
+    assert "split='tests'" in refused("evaluate", folder, "--split", "tests")
+    assert "digits" in refused("evaluate", folder, "--data", "cifar")
+
+
+def test_another_engine_gives_the_same_scores(small_preset, tmp_path):
+    # On 4 qubits: the other engines' time and memory grow with 2^n.
+    command = ["train", small_preset, "--epochs", 1, "--output", tmp_path / "run", "--quiet"]
+    assert qrkt(*command).exit_code == 0
+    rows = []
+    for engine in ("auto", "state_vector", "tfq"):
+        done = qrkt("evaluate", tmp_path / "run" / "preset", "--engine", engine)
+        assert done.exit_code == 0, done.output
+        rows.append(done.stdout.splitlines()[1].split())
+    for row in rows[1:]:
+        assert row[2] == rows[0][2]
+        assert abs(float(row[5]) - float(rows[0][5])) < 2e-4
+
+
+def test_predict(run, tmp_path):
+    from PIL import Image
+
+    from qrkt_keras import training, zoo
+
+    folder = run[0]
+    images, _ = data.arrays("digits", "test")
+    files = [tmp_path / f"[bold] {number}.png" for number in range(3)]
+    for file, image in zip(files, images, strict=False):
+        Image.fromarray(image[..., 0]).save(file)
+    model = zoo.from_preset(folder / "preset")
+    wanted = training.probabilities_from_logits(model.predict(images[:3], verbose=0))
+
+    done = qrkt("predict", *files, "--preset", folder, "--json")
+    assert done.exit_code == 0, done.output
+    answers = json.loads(done.stdout)
+    assert [answer["file"] for answer in answers] == [str(file) for file in files]
+    for answer, row in zip(answers, wanted, strict=True):
+        assert answer["label"] == row.argmax() and answer["label_name"] == str(row.argmax())
+        assert answer["probability"] == max(answer["probabilities"].values())
+        np.testing.assert_allclose(list(answer["probabilities"].values()), row, atol=1e-5)
+
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(files[0].read_bytes()[:40])
+    done = qrkt("predict", files[0], broken, tmp_path / "none.png", "--preset", folder / "preset")
+    assert done.exit_code == 1
+    header, row = done.stdout.splitlines()
+    assert header.split() == ["image", "label", "probability"]
+    assert row.startswith(str(files[0]))
+    assert row.split()[-2:] == [str(wanted[0].argmax()), f"{wanted[0].max():.1%}"]
+    first, second = done.stderr.splitlines()
+    assert str(broken) in first and str(tmp_path / "none.png") in second
+
+    done = qrkt("predict", broken, "--preset", folder, "--json")
+    assert done.exit_code == 1 and json.loads(done.stdout) == []
+
+
+def test_export(run, in_empty_folder):
+    from qrkt_keras.serving import load_saved_model
+
+    folder = run[0]
+    done = qrkt("export", folder)
+    assert done.exit_code == 0, done.output
+    written = in_empty_folder / "run" / "1"
+    for said in ("run/1/", "serving_default", "serving_uint8", "/v1/models/run:predict"):
+        assert said in done.stdout
+    images, _ = data.arrays("digits", "test")
+    served, saved = (
+        load_saved_model(path).signatures["serving_uint8"](images=images[:5])
+        for path in (written, folder / "saved_model" / "1")
+    )
+    np.testing.assert_allclose(served["probabilities"], saved["probabilities"], atol=1e-6)
+
+    before = written.stat().st_ino
+    assert "--overwrite" in refused("export", folder)
+    assert written.stat().st_ino == before
+    assert qrkt("export", folder, "--output", "run", "--overwrite").exit_code == 0
+    assert written.stat().st_ino != before
+
+
+def test_a_run_that_is_interrupted_and_killed_ends_as_one_that_was_not(small_preset, tmp_path):
+    from qrkt_keras import zoo
+    from qrkt_keras.training import read_checkpoint
+
+    undisturbed, run = tmp_path / "undisturbed", tmp_path / "disturbed"
+    finish(start("train", small_preset, "--seed", 5, "--output", undisturbed))
+
+    process = start("train", small_preset, "--seed", 5, "--output", run)
+    wait_for_epoch(2, run, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = finish(process, 130)
+    said, command = errors.splitlines()
+    assert said.startswith("Interrupted.")
+    interrupted_at = epoch_of(run)
+    assert 2 <= interrupted_at < 12 and not (run / "preset").exists()
+
+    process = start(*shlex.split(command)[1:])
+    wait_for_epoch(interrupted_at + 1, run, process)
+    process.kill()
+    finish(process, -signal.SIGKILL)
+    assert epoch_of(run) < 12
+
+    output, errors = finish(start(*shlex.split(command)[1:]))
+    assert errors == "" and "epoch  1/12" not in output
+    ours, wanted = (read_checkpoint(f / "checkpoint.npz").arrays for f in (run, undisturbed))
+    assert ours.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert ours[name].tobytes() == array.tobytes(), name
+    weights, others = (zoo.from_preset(f / "preset").get_weights() for f in (run, undisturbed))
+    for weight, other in zip(weights, others, strict=True):
+        assert weight.tobytes() == other.tobytes()
+    for report in ("scores.json", "history.png", "confusion.png"):
+        assert (run / report).read_bytes() == (undisturbed / report).read_bytes()
+
+
+def test_overwriting_leaves_nothing_of_the_old_run_in_sight(small_preset, tmp_path, monkeypatch):
+    from qrkt_keras import training, zoo
+
+    folder = tmp_path / "run"
+    options = ["--output", folder, "--epochs", 1, "--quiet"]
+    done = qrkt("train", small_preset, *options)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split()[:3] == ["accuracy", "macro", "F1"]
+    (folder / "saved_model" / "2").mkdir()
+
+    # What is refused costs nothing.
+    assert "batch_size=5000" in refused(
+        "train", small_preset, *options, "--overwrite", "--batch-size", 5000
+    )
+    assert (folder / "preset").exists() and (folder / "saved_model").exists()
+
+    # Interrupted in its first epoch, the new run has no results, and the old ones are gone.
+    bar = training.train.ProgressBar
+
+    class Interrupting(bar):
+        def on_epoch_begin(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.train, "ProgressBar", Interrupting)
+    done = qrkt("train", small_preset, *options[:-1], "--overwrite", "--seed", 9)
+    assert done.exit_code == 130
+    assert [file.name for file in folder.iterdir()] == ["checkpoint.npz"]
+    monkeypatch.setattr(training.train, "ProgressBar", bar)
+
+    done = qrkt(*shlex.split(done.stderr.splitlines()[-1])[1:])
+    assert done.exit_code == 0, done.output
+    assert zoo.read_preset(folder / "preset").metadata["seed"] == 9

@@ -19,7 +19,7 @@ help:
 demo: $(INSTALLED)
 	@$(VENV)/qrkt train --output runs/demo --overwrite
 
-PYTEST := $(VENV)/python -m pytest -n 2 --dist loadfile --doctest-modules tests qrkt_keras
+PYTEST := $(VENV)/python -m pytest -n 2 --dist loadfile -rs --doctest-modules tests qrkt_keras
 
 test: $(INSTALLED)
 	@$(PYTEST) -m "not slow"

@@ -45,6 +45,7 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
         raise FileExistsError(
             f"It exists already, and is only replaced when told so. Received: {path}"
         )
+    made = [parent for parent in path.parents if not parent.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
@@ -62,6 +63,9 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
             raise
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
         if isinstance(error, OSError):
             raise OSError(
                 error.errno,

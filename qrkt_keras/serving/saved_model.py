@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,13 @@ def export_saved_model(
     # Variables only: the model's Python objects, optimizer included, are of no use to a server.
     module.weights = [variable.value for variable in model.variables]
     with atomic_folder(path, replace=overwrite) as folder:
-        tf.saved_model.save(module, str(folder), signatures=_signatures(model))
+        signatures = _signatures(model)
+        try:
+            tf.saved_model.save(module, str(folder), signatures=signatures)
+        except tf.errors.OpError as error:
+            # TensorFlow's file system has errors of its own.
+            full = isinstance(error, tf.errors.ResourceExhaustedError)
+            raise OSError(errno.ENOSPC if full else errno.EIO, error.message) from error
         foreign = foreign_ops(folder)
         if engine == tfq.NAME:
             foreign = tuple(name for name in foreign if not name.startswith("Tfq"))

@@ -281,6 +281,7 @@ def save_to_preset(
         if recipe is not None:
             _write_json(beside / RECIPE, {"data": data, "recipe": recipe.to_dict()})
         if include_weights:
+            _check_space(beside / WEIGHTS, model)
             model.save_weights(beside / WEIGHTS)
             metadata = {
                 "sha256": _sha256(beside / WEIGHTS),
@@ -291,6 +292,21 @@ def save_to_preset(
             }
             _write_json(beside / METADATA, metadata)
     return folder
+
+
+def _check_space(file: Path, model: keras.Model) -> None:
+    """Raises OSError if the weights will not fit: HDF5 takes the process down on a full disk."""
+    # HDF5 keeps some kilobytes of its own for every variable.
+    num_bytes = 2**16 + sum(
+        2**13 + keras.ops.convert_to_numpy(variable).nbytes for variable in model.variables
+    )
+    try:
+        with open(file, "wb") as trial:
+            trial.write(bytes(num_bytes))
+            trial.flush()
+            os.fsync(trial.fileno())
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def _packaged() -> dict[str, Path]:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.small_disk import small_disk
 
 from qrkt_keras import serving
 from qrkt_keras.serving import UnportableModelError, foreign_ops, stock_ops
@@ -304,6 +305,13 @@ class TestForeignOps:
 
 
 class TestWriting:
+    def test_a_really_full_disk(self, model, tmp_path):
+        with small_disk(tmp_path, "64k") as disk:
+            with pytest.raises(OSError, match="nothing was changed") as error:
+                serving.export_for_serving(model, disk / "mine")
+            assert error.value.errno == errno.ENOSPC
+            assert os.listdir(disk) == []
+
     def test_an_existing_path(self, model, exported, tmp_path):
         path = tmp_path / "served"
         model.export(path)

@@ -1,10 +1,10 @@
 import builtins
 import errno
 import os
-import subprocess
 
 import numpy as np
 import pytest
+from support.small_disk import small_disk
 
 from qrkt_keras.training import atomic_write, files, read_checkpoint, write_checkpoint
 
@@ -107,16 +107,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 
 def test_a_really_full_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("this machine does not let the test mount a file system")
-    try:
+    with small_disk(tmp_path, "64k") as disk:
         path = disk / "checkpoint.npz"
         write_checkpoint(path, {"w": np.arange(3)}, {"epoch": 1})
         before = path.read_bytes()
@@ -124,5 +115,3 @@ def test_a_really_full_disk(tmp_path):
             write_checkpoint(path, {"w": np.zeros(100_000)}, {"epoch": 2})
         assert path.read_bytes() == before
         assert list(disk.iterdir()) == [path]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)

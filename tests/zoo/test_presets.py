@@ -8,12 +8,15 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from support.small_disk import small_disk
 
 from qrkt_keras import data, zoo
 from qrkt_keras.training import THESIS, Recipe
@@ -377,6 +380,25 @@ class TestWriting:
         assert error.value.errno == errno.ENOSPC
         assert files(folder.parent) == before
         assert os.listdir(folder.parent) == (["mine"] if exists else [])
+
+    def test_a_really_full_disk(self, tmp_path):
+        """In a process of its own: HDF5 would take this one down at its end."""
+        script = (
+            "import sys, errno\n"
+            "from qrkt_keras.zoo import QViT\n"
+            "model = QViT.from_preset('qvit_rk4_digits', load_weights=False)\n"
+            "try:\n"
+            "    model.save_to_preset(sys.argv[1] + '/mine')\n"
+            "except OSError as error:\n"
+            "    sys.exit(error.errno != errno.ENOSPC)\n"
+            "sys.exit('the disk was not full')\n"
+        )
+        with small_disk(tmp_path, "128k") as disk:
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(disk)], capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            assert os.listdir(disk) == []
 
     def test_what_cannot_be_a_preset(self, model, tmp_path):
         with pytest.raises(TypeError, match="Received: <class 'keras"):

@@ -84,10 +84,19 @@ def _say(text: str | Text = "", style: str | None = None, *, stderr: bool = Fals
 
 
 def _table(*columns: str) -> Table:
-    """A table of which all columns but the first are aligned to the right."""
+    """A table of which all columns but the first are aligned to the right.
+
+    The first is folded where the screen is narrow, such as a long file name; the others never are.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        table.add_column(
+            column,
+            justify="right" if number else "left",
+            no_wrap=number > 0,
+            overflow="fold",
+            min_width=len(column),
+        )
     return table
 
 

@@ -23,9 +23,10 @@ ROOT = Path(__file__).parents[1]
 PATIENCE = 240
 
 
-def qrkt(*arguments):
-    """The command in this process."""
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+def qrkt(*arguments, columns=200):
+    """The command in this process, on a screen of so many columns."""
+    words = [str(argument) for argument in arguments]
+    return CliRunner().invoke(cli.app, words, env={"COLUMNS": str(columns)})
 
 
 def refused(*arguments):
@@ -623,6 +624,15 @@ def test_another_engine_gives_the_same_scores(small_preset, tmp_path):
     for row in rows[1:]:
         assert row[2] == rows[0][2]
         assert abs(float(row[5]) - float(rows[0][5])) < 2e-4
+
+
+def test_a_narrow_screen_folds_the_first_column_and_cuts_nothing():
+    done = qrkt("list", "qvit_rk4_enhanced_mnist", columns=62)
+    words = done.stdout.split()
+    assert words[:6] == ["preset", "model", "data", "parameters", "qubits", "test"]
+    assert "3,520" in words and "untrained" in words and "…" not in done.stdout
+    first_column = "".join(line.split(maxsplit=1)[0] for line in done.stdout.splitlines()[1:])
+    assert first_column == "qvit_rk4_enhanced_mnist"
 
 
 def test_predict(run, tmp_path):

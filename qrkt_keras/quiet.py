@@ -63,7 +63,7 @@ def quiet_tensorflow() -> Iterator[None]:
 
     Whoever has set `TF_CPP_MIN_LOG_LEVEL` asked for TensorFlow's log, and gets it unfiltered.
     """
-    if _LEVEL in os.environ:
+    if os.environ.get(_LEVEL):
         yield
         return
     os.environ[_LEVEL] = "2"

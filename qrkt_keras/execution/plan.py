@@ -86,6 +86,7 @@ def plan(spec: CircuitSpec, batch: int = 64, engine: str = "auto") -> Plan:
         A frozen Plan.
 
     Raises:
+        TypeError: `spec` is not a CircuitSpec.
         ValueError: an unknown engine, or a negative batch.
         UnsupportedCircuitError: the engine asked for, or every engine, refuses the circuit.
 
@@ -95,7 +96,9 @@ def plan(spec: CircuitSpec, batch: int = 64, engine: str = "auto") -> Plan:
         'pauli_propagation'
     """
     check_engine(engine)
-    if not isinstance(batch, int) or batch < 0:
+    if not isinstance(spec, CircuitSpec):
+        raise TypeError(f"spec must be a CircuitSpec. Received: {spec!r}")
+    if type(batch) is not int or batch < 0:
         raise ValueError(f"batch must be a whole number of at least 0. Received: {batch!r}")
     candidates = tuple(_offer(name, spec, batch) for name in ENGINES[1:])
     by_name = {candidate.engine: candidate for candidate in candidates}

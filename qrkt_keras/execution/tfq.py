@@ -59,17 +59,9 @@ class TFQ:
         differentiator: str | None = None,
         repetitions: int | None = None,
     ):
+        check_options(differentiator, repetitions)
         if differentiator is None:
             differentiator = "adjoint" if repetitions is None else "parameter_shift"
-        if differentiator not in DIFFERENTIATORS:
-            raise ValueError(
-                f"differentiator must be one of {DIFFERENTIATORS}. Received: {differentiator!r}"
-            )
-        if repetitions is not None and differentiator == "adjoint":
-            raise ValueError(
-                "The adjoint differentiator is exact and takes no repetitions. "
-                f"Received: repetitions={repetitions!r}"
-            )
         check(spec)
         self.spec = spec
         self._repetitions = repetitions
@@ -105,6 +97,23 @@ class TFQ:
         values = self._expectation(*arguments)
         shape = (batch, copies, self.spec.num_observables)
         return ops.cast(ops.reshape(values, shape), dtype)
+
+
+def check_options(differentiator: str | None, repetitions: int | None) -> None:
+    """Raise ValueError for a differentiator or a number of shots that TFQ could not use."""
+    if differentiator is not None and differentiator not in DIFFERENTIATORS:
+        raise ValueError(
+            f"differentiator must be one of {DIFFERENTIATORS}. Received: {differentiator!r}"
+        )
+    if repetitions is not None and (type(repetitions) is not int or repetitions < 1):
+        raise ValueError(
+            f"repetitions must be None or a whole number >= 1. Received: {repetitions!r}"
+        )
+    if repetitions is not None and differentiator == "adjoint":
+        raise ValueError(
+            "The adjoint differentiator is exact and takes no repetitions. "
+            f"Received: repetitions={repetitions!r}"
+        )
 
 
 def check(spec: CircuitSpec) -> None:

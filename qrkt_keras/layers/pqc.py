@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import Plan, check_engine, make_engine, plan
+from qrkt_keras.execution import Plan, check_engine, make_engine, plan, tfq
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -89,8 +89,9 @@ class PQC(keras.layers.Layer):
         super().__init__(**kwargs)
         if not isinstance(spec, CircuitSpec):
             raise TypeError(f"spec must be a CircuitSpec. Received: {spec!r}")
-        if copies is not None and (not isinstance(copies, int) or copies < 1):
+        if copies is not None and (type(copies) is not int or copies < 1):
             raise ValueError(f"copies must be None or a whole number >= 1. Received: {copies!r}")
+        tfq.check_options(differentiator, repetitions)
         if per_copy_inputs and copies is None:
             raise ValueError(
                 "per_copy_inputs=True needs the number of copies. Received: copies=None"
@@ -171,6 +172,9 @@ class PQC(keras.layers.Layer):
             `(..., number of chosen copies, num_observables)`.
         """
         self._check_shape(tuple(inputs.shape))
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if "float" not in dtype and "int" not in dtype:
+            raise TypeError(f"Angles must be numbers. Received: inputs of dtype {dtype}")
         inputs = ops.cast(inputs, self.angles.dtype)
         weights = ops.reshape(self.angles, (self.copies or 1, self.spec.num_weights))
         if copies is not None:
@@ -249,11 +253,11 @@ class _EachCopy(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         copies = []
         for copy in range(shape[0]):
-            config = self.initializer.get_config()
-            # Two calls of one seeded Keras initializer return the same values.
-            if isinstance(getattr(self.initializer, "seed", None), int):
-                config["seed"] = int(
-                    np.random.SeedSequence([self.initializer.seed, copy]).generate_state(1)[0]
-                )
-            copies.append(self.initializer.__class__.from_config(config)(shape[1:], dtype=dtype))
+            initializer = self.initializer
+            # Two calls of one of Keras' random initializers return the same values.
+            if isinstance(getattr(initializer, "seed", None), int):
+                seed = np.random.SeedSequence([initializer.seed, copy]).generate_state(1)[0]
+                config = {**initializer.get_config(), "seed": int(seed)}
+                initializer = initializer.__class__.from_config(config)
+            copies.append(initializer(shape[1:], dtype=dtype))
         return ops.stack(copies)

@@ -49,6 +49,11 @@ def test_bad_batch(batch):
         plan(templates.rx_ring(2), batch=batch)
 
 
+def test_not_a_spec():
+    with pytest.raises(TypeError, match="Received: 'rx_ring'"):
+        plan("rx_ring")
+
+
 def test_unknown_engine():
     with pytest.raises(ValueError, match="Received: 'statevector'"):
         plan(templates.rx_ring(2), engine="statevector")

@@ -78,6 +78,15 @@ def test_copies_start_apart_and_with_the_fan_of_one_circuit():
     np.testing.assert_allclose(np.std(angles), np.sqrt(2 / (2 + 8)), rtol=0.03)
 
 
+def test_any_callable_initializes_copies():
+    def ones(shape, dtype=None):
+        return keras.ops.ones(shape, dtype=dtype)
+
+    layer = PQC(templates.rx_ring(3), copies=2, initializer=ones)
+    layer.build((None, 3))
+    np.testing.assert_array_equal(layer.angles, np.ones((2, 1, 3)))
+
+
 def test_seeded_initializer_repeats():
     def angles():
         layer = PQC(
@@ -156,6 +165,14 @@ def test_tfq_trains_under_fit_without_xla():
         (lambda: PQC("rx_ring"), TypeError, "Received: 'rx_ring'"),
         (lambda: PQC(templates.rx_ring(2), copies=0), ValueError, "Received: 0"),
         (lambda: PQC(templates.rx_ring(2), copies=1.5), ValueError, "Received: 1.5"),
+        (lambda: PQC(templates.rx_ring(2), copies=True), ValueError, "Received: True"),
+        (lambda: PQC(templates.rx_ring(2), repetitions=-3), ValueError, "Received: -3"),
+        (lambda: PQC(templates.rx_ring(2), differentiator="x"), ValueError, "Received: 'x'"),
+        (
+            lambda: PQC(templates.rx_ring(2))(np.array([["a", "b"]])),
+            TypeError,
+            "Received: inputs of dtype string",
+        ),
         (lambda: PQC(templates.rx_ring(2), per_copy_inputs=True), ValueError, "copies=None"),
         (lambda: PQC(templates.rx_ring(2), engine="cuda"), ValueError, "Received: 'cuda'"),
         (

@@ -764,7 +764,7 @@ def _data_set(name: str) -> str:
 
 @app.command()
 def circuit(
-    template: Annotated[str, typer.Argument(help="Name of a circuit template.")],
+    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring or hardware_efficient.")],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,
     output: Annotated[

@@ -16,6 +16,7 @@ import difflib
 import fnmatch
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -193,6 +194,13 @@ def from_preset(
         raise PresetError(
             f"The preset is of the class {preset.class_name}, which {expected.__name__} is not. "
             f"Received: {preset.name!r}"
+        )
+    known = [*inspect.signature(model_class).parameters]
+    unknown = [name for name in overrides if name not in known]
+    if unknown:
+        raise TypeError(
+            f"{preset.class_name} has the arguments {', '.join(known)}. "
+            f"Received: {', '.join(f'{name}={overrides[name]!r}' for name in unknown)}"
         )
     if overrides:
         model = model_class(**{**preset.config, **overrides})

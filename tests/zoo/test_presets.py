@@ -244,6 +244,10 @@ class TestOverrides:
 
 
 class TestRefused:
+    def test_an_unknown_override(self, folder):
+        with pytest.raises(TypeError, match=r"hidden_dim.*Received: width=8"):
+            QViT.from_preset(folder, width=8)
+
     def test_an_unknown_name(self):
         with pytest.raises(PresetError) as error:
             QViT.from_preset("qvit_rk4_digit")

@@ -434,6 +434,7 @@ class TestWords:
 BAD_ARGUMENTS = [
     ({"image_shape": (4, 4)}, "image_shape=(4, 4)"),
     ({"image_shape": 4}, "image_shape=4"),
+    ({"dtype": "foo"}, "dtype='foo'"),
     ({"image_shape": (4, 4, 0)}, "image_shape=(4, 4, 0)"),
     ({"image_shape": (4.0, 4.0, 1.0)}, "image_shape=(4.0, 4.0, 1.0)"),
     ({"image_shape": (None, 4, 1)}, "image_shape=(None, 4, 1)"),

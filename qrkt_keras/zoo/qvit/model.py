@@ -186,7 +186,12 @@ class QViT(keras.Model):
         if not np.all(np.asarray(std) > 0):
             raise ValueError(f"`std` must be positive. Received: std={std}")
         label_names = _label_names(label_names, num_classes)
-        policy = keras.dtype_policies.get(dtype)
+        try:
+            policy = keras.dtype_policies.get(dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`dtype` must be a dtype policy. Received: dtype={dtype!r}"
+            ) from error
 
         specs = {}
         if quantum:
@@ -530,7 +535,9 @@ class QViT(keras.Model):
 
 
 def _image_shape(shape: Any) -> tuple[int, int, int]:
-    whole = isinstance(shape, Sequence) and all(
+    if not isinstance(shape, str) and hasattr(shape, "__iter__"):
+        shape = tuple(shape)  # an array's or a tensor's shape is welcome
+    whole = isinstance(shape, tuple) and all(
         isinstance(size, numbers.Integral) and not isinstance(size, bool) and size > 0
         for size in shape
     )

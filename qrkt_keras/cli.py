@@ -479,10 +479,14 @@ def _say_results(output: Path) -> None:
     for file, meaning in results.items():
         _say(f"  {file:<16}  {meaning}")
     run = shlex.quote(str(output))
+    # After `make demo` the command is in a virtual environment that nobody has activated.
+    qrkt = (
+        "qrkt" if shutil.which("qrkt") else shlex.quote(str(Path(sys.executable).parent / "qrkt"))
+    )
     _say("\nNext", "bold")
-    _say(f"  qrkt predict IMAGE.png --preset {run}")
-    _say(f"  qrkt evaluate {run}")
-    _say(f"  qrkt export {run}")
+    _say(f"  {qrkt} predict IMAGE.png --preset {run}")
+    _say(f"  {qrkt} evaluate {run}")
+    _say(f"  {qrkt} export {run}")
     _say(f"  guide: {GUIDE}")
 
 

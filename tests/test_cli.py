@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -575,8 +576,12 @@ def test_what_a_run_shows(run):
     assert row[3] == f"{scores['test']['macro_auc']:.4f}"
     assert row[5] == "360"
     assert f"Written to {folder}/" in lines
+    # The command by a name under which the user's shell finds it.
+    name = (
+        "qrkt" if shutil.which("qrkt") else shlex.quote(str(Path(sys.executable).parent / "qrkt"))
+    )
     for command in ("predict IMAGE.png --preset", "evaluate", "export"):
-        assert f"  qrkt {command} {folder}" in lines
+        assert f"  {name} {command} {folder}" in lines
 
 
 def test_the_guide_that_a_run_names_is_there():

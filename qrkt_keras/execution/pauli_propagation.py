@@ -15,9 +15,10 @@ import numpy as np
 import sympy
 from keras import ops
 
-from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary, lower
-from qrkt_keras.circuits.lowering import UnsupportedGateError, pauli_matrix, pauli_words
+from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
+from qrkt_keras.circuits.lowering import pauli_matrix, pauli_words
 from qrkt_keras.execution.angles import Angles, select
+from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
 NAME = "pauli_propagation"
@@ -102,10 +103,7 @@ class PauliPropagation:
                 values = values + ops.convert_to_tensor(program.constant, dtype=values.dtype)
         else:
             values = ops.convert_to_tensor(program.constant.reshape(1, 1, -1), dtype=inputs.dtype)
-        if tuple(values.shape[:2]) == (inputs.shape[0], weights.shape[0]):
-            return values
-        shape = (ops.shape(inputs)[0], ops.shape(weights)[0], self.spec.num_observables)
-        return ops.broadcast_to(values, shape)
+        return fill(values, inputs, weights)
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,7 @@ class _Program:
 
 @functools.lru_cache(maxsize=256)
 def _compile(spec: CircuitSpec) -> _Program:
-    try:
-        steps = lower(spec)
-    except UnsupportedGateError as error:
-        raise UnsupportedCircuitError(NAME, str(error)) from error
-    prefix, body = _split_at_first_entangler(steps)
+    prefix, body = _split_at_first_entangler(lowered(spec, NAME))
     letters = {qubit: _reachable(sequence) for qubit, sequence in prefix.items()}
 
     # One dictionary an observable: product of factors -> coefficient.

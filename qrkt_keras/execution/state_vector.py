@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from qrkt_keras.circuits import CircuitSpec, Rotation, lower
-from qrkt_keras.circuits.lowering import UnsupportedGateError
+from qrkt_keras.circuits import CircuitSpec, Rotation
 from qrkt_keras.execution.angles import Angles
+from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
 NAME = "state_vector"
@@ -55,10 +55,7 @@ class StateVector:
                 f"a state of {spec.num_qubits} qubits takes {gigabytes:.3g} GB an example, the "
                 f"limit is {MAX_QUBITS} qubits. Received: num_qubits={spec.num_qubits}",
             )
-        try:
-            steps = lower(spec)
-        except UnsupportedGateError as error:
-            raise UnsupportedCircuitError(NAME, str(error)) from error
+        steps = lowered(spec, NAME)
         self.spec = spec
         rotations = [step for step in steps if isinstance(step, Rotation)]
         self._angles = Angles([step.angle for step in rotations], spec)
@@ -93,8 +90,7 @@ class StateVector:
             else:
                 real, imag = step(real, imag)
         values = self._read_out(real, imag)
-        shape = (ops.shape(inputs)[0], ops.shape(weights)[0], self.spec.num_observables)
-        return ops.broadcast_to(values, shape)
+        return fill(values, inputs, weights)
 
 
 def _bits(num_qubits: int) -> np.ndarray:

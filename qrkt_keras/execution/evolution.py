@@ -1,0 +1,486 @@
+"""Evolution: real orthogonal operations on a batch of states, with gradients by the adjoint method.
+
+A state of n qubits is a real tensor `(copies, rows, batch)`. Its `2 * 2**n` rows are the basis
+states of the first qubits, then real and imaginary part, then the basis states of the other qubits;
+so a matrix on the first qubits and one on the next are each one product of matrices over contiguous
+memory, and no operation moves the batch.
+
+Every operation is orthogonal as a real matrix: to undo it is to multiply by its transpose, and that
+also carries a cotangent back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How the rows of a state are laid out.
+
+    Args:
+        num_qubits: n.
+        leading: how many qubits stand before real and imaginary part.
+    """
+
+    num_qubits: int
+    leading: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Leading basis states, real and imaginary part, the other basis states."""
+        return 2**self.leading, 2, 2 ** (self.num_qubits - self.leading)
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+        return 2 ** (self.num_qubits + 1)
+
+    def number(self, part: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """The row of a part (0 real, 1 imaginary) of a basis state's amplitude."""
+        last = self.shape[2]
+        return (state // last * 2 + part) * last + state % last
+
+    def arrange(self, table: np.ndarray) -> np.ndarray:
+        """A table `(2, 2**n)`, by part and basis state, in the order of the rows."""
+        first, _, last = self.shape
+        return table.reshape(2, first, last).transpose(1, 0, 2).reshape(-1)
+
+
+def _reshape(x, *shape):
+    """The state with other axes between the first and the last, which may be symbolic or empty."""
+    return ops.reshape(x, (*shape, ops.shape(x)[-1]))
+
+
+def _shared(gradient, parameter):
+    """The gradient, summed over the axes along which the parameter was shared."""
+    for axis in (0, -1):
+        if parameter.shape[axis] == 1 and gradient.shape[axis] != 1:
+            gradient = ops.sum(gradient, axis=axis, keepdims=True)
+    return gradient
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A matrix on a run of qubits, as a real matrix on their part of the rows.
+
+    Args:
+        rows: the layout.
+        start: the first qubit, 0 or at least `rows.leading`.
+        size: how many qubits; those of a block at 0 are the leading ones, or all.
+        constant: the matrix, if it does not depend on weights: `(1, 1, d, d)`.
+        is_real: whether real and imaginary part stay apart; then `d = 2**size`, else twice that.
+
+    The matrix `(copies, 1 or leading basis states, d, d)` of a block with weights is its parameter.
+    A block past the leading qubits may have one for each of their basis states: that is how a
+    diagonal gate between the two is had for nothing.
+    """
+
+    rows: Rows
+    start: int
+    size: int
+    constant: np.ndarray | None = None
+    is_real: bool = False
+
+    @property
+    def num_slots(self) -> int:
+        """How many parameters it takes."""
+        return 0 if self.constant is not None else 1
+
+    def _move(self, x):
+        """Axes (copies, others, the block's rows, columns)."""
+        copies, (first, _, last), dim = x.shape[0], self.rows.shape, 2**self.size
+        if self.size == self.rows.num_qubits and not self.is_real:
+            return ops.expand_dims(x, 1)
+        if self.start == 0 and self.rows.leading:
+            middle = dim if self.is_real else 2 * dim
+            return ops.reshape(x, (copies, 1, middle, self._columns(x, 2 * first * last // middle)))
+        between = 2 ** (self.start - self.rows.leading)
+        after = last // between // dim
+        columns = self._columns(x, after)
+        if self.is_real:
+            return ops.reshape(x, (copies, first * 2 * between, dim, columns))
+        if between > 1:
+            x = ops.reshape(x, (copies, first, 2, between, dim, columns))
+            x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (copies, first * between, 2 * dim, columns))
+
+    @staticmethod
+    def _columns(x, factor: int):
+        return factor * ops.shape(x)[-1]
+
+    def _move_back(self, y, x):
+        copies, (first, _, last), dim = y.shape[0], self.rows.shape, 2**self.size
+        past = self.start >= self.rows.leading and self.size < self.rows.num_qubits
+        between = 2 ** (self.start - self.rows.leading) if past else 1
+        if between > 1 and not self.is_real:
+            columns = self._columns(x, last // between // dim)
+            y = ops.reshape(y, (copies, first, between, 2, dim, columns))
+            y = ops.transpose(y, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(y, (copies, self.rows.size, ops.shape(x)[-1]))
+
+    def _matrix(self, x, slots):
+        if self.constant is None:
+            return slots[0]
+        return ops.convert_to_tensor(self.constant, dtype=x.dtype)
+
+    def apply(self, x, slots):
+        """`M x`."""
+        return self._move_back(ops.matmul(self._matrix(x, slots), self._move(x)), x)
+
+    def undo(self, x, slots):
+        """`M^T x`."""
+        matrix = ops.swapaxes(self._matrix(x, slots), -1, -2)
+        return self._move_back(ops.matmul(matrix, self._move(x)), x)
+
+    def gradient(self, before, after, cotangent, slots):
+        """By the matrix: `cotangent before^T`."""
+        del after
+        result = ops.einsum("cqip,cqjp->cqij", self._move(cotangent), self._move(before))
+        if slots[0].shape[1] != result.shape[1]:
+            result = ops.sum(result, axis=1, keepdims=True)
+        return (result,)
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """Rotations about strings of Z, and a constant diagonal: `d exp(-i/2 S a)` on the diagonal.
+
+    Args:
+        rows: the layout.
+        strings: `(k, 2**n)` of 1 and -1: the eigenvalues of each string, S transposed.
+        qubits: the qubit of each string if all act on one, else None.
+        constant: `(2**n,)`, complex, or None.
+
+    The angles `(copies or 1, k, batch or 1)` are its parameter, if there are any.
+    """
+
+    rows: Rows
+    strings: np.ndarray
+    qubits: tuple[int, ...] | None
+    constant: np.ndarray | None
+
+    @property
+    def num_slots(self) -> int:
+        """How many parameters it takes."""
+        return int(len(self.strings) > 0)
+
+    def _split(self, x):
+        x = _reshape(x, x.shape[0], *self.rows.shape)
+        return x[:, :, 0], x[:, :, 1]
+
+    def _diagonal(self, x, slots):
+        """Cosine and sine, `(copies, leading states, other states, batch)`, or None for no sine."""
+        first, _, last = self.rows.shape
+        real = imag = None
+        if slots:
+            real, imag = self._rotations(slots[0] / 2)
+            real, imag = (_reshape(part, part.shape[0], first, last) for part in (real, imag))
+        if self.constant is None:
+            return real, imag
+        shape = (1, first, last, 1)
+        a = ops.convert_to_tensor(self.constant.real.reshape(shape), dtype=x.dtype)
+        is_real = not self.constant.imag.any()
+        b = ops.convert_to_tensor(self.constant.imag.reshape(shape), dtype=x.dtype)
+        if real is None:
+            return a, None if is_real else b
+        if is_real:
+            return a * real, a * imag
+        return a * real - b * imag, a * imag + b * real
+
+    def _rotations(self, half):
+        """`exp(-i S a / 2)` as `(copies, 2**n, batch)`."""
+        if self.qubits is None:
+            strings = ops.convert_to_tensor(self.strings.T, dtype=half.dtype)
+            angles = ops.matmul(strings, half)
+            return ops.cos(angles), -ops.sin(angles)
+        cos, sin = ops.cos(half), ops.sin(half)
+        place = {qubit: i for i, qubit in enumerate(self.qubits)}
+        factors = []
+        for qubit in range(self.rows.num_qubits):
+            if qubit in place:
+                at = slice(place[qubit], place[qubit] + 1)
+                c, s = cos[:, at], sin[:, at]
+                factors.append((ops.concatenate([c, c], 1), ops.concatenate([-s, s], 1)))
+            else:
+                factors.append((ops.ones((1, 2, 1), dtype=half.dtype), None))
+        return outer(factors)
+
+    def apply(self, x, slots):
+        """`D x`."""
+        return self._multiply(x, slots, 1)
+
+    def undo(self, x, slots):
+        """`conj(D) x`."""
+        return self._multiply(x, slots, -1)
+
+    def _multiply(self, x, slots, sign):
+        real, imag = self._diagonal(x, slots)
+        if imag is None:
+            return _reshape(
+                _reshape(x, x.shape[0], *self.rows.shape) * ops.expand_dims(real, 2),
+                x.shape[0],
+                self.rows.size,
+            )
+        imag = imag if sign > 0 else -imag
+        re, im = self._split(x)
+        y = ops.stack([real * re - imag * im, real * im + imag * re], 2)
+        return _reshape(y, y.shape[0], self.rows.size)
+
+    def gradient(self, before, after, cotangent, slots):
+        """By the angles: `S^T Im(conj(c) psi) / 2`, since a diagonal changes no phase between them."""
+        del before
+        (re, im), (cre, cim) = self._split(after), self._split(cotangent)
+        value = (cre * im - cim * re) * 0.5
+        value = _reshape(value, value.shape[0], 2**self.rows.num_qubits)
+        strings = ops.convert_to_tensor(self.strings, dtype=value.dtype)
+        return (_shared(ops.matmul(strings, value), slots[0]),)
+
+
+def outer(factors):
+    """The outer product of complex factors `(copies, d_i, batch)`, each a pair; None is a zero."""
+    if len(factors) == 1:
+        return factors[0]
+    half = len(factors) // 2
+    (a, b), (c, d) = outer(factors[:half]), outer(factors[half:])
+    a, b = (None if part is None else part[:, :, None] for part in (a, b))
+    c, d = (None if part is None else part[:, None] for part in (c, d))
+    real = _difference(_product(a, c), _product(b, d))
+    imag = _difference(_product(a, d), _product(b, c), sign=1)
+    size = real.shape[1] * real.shape[2]
+    return tuple(
+        None if part is None else _reshape(part, part.shape[0], size) for part in (real, imag)
+    )
+
+
+def _product(x, y):
+    return None if x is None or y is None else x * y
+
+
+def _difference(x, y, sign=-1):
+    if x is None or y is None:
+        return x if y is None else (y if sign > 0 else -y)
+    return x + y if sign > 0 else x - y
+
+
+@dataclass(frozen=True, eq=False)
+class Permutation:
+    """Rows in another order.
+
+    Args:
+        rows: the layout.
+        source: `(rows,)`, the row that each row comes from.
+    """
+
+    rows: Rows
+    source: np.ndarray
+    num_slots = 0
+
+    def apply(self, x, slots):
+        """`P x`."""
+        del slots
+        return ops.take(x, self.source.astype("int32"), axis=1)
+
+    def undo(self, x, slots):
+        """`P^T x`."""
+        del slots
+        return ops.take(x, np.argsort(self.source).astype("int32"), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class PauliRotation:
+    """`exp(-i a/2 P)` about any string: `cos(a/2) x + sin(a/2) G x`, G = -iP a signed permutation.
+
+    Args:
+        rows: the layout.
+        source: `(rows,)`, the row that each row of `G x` comes from.
+        sign: `(rows,)`, its sign.
+
+    The angle `(copies or 1, 1, batch or 1)` is its parameter.
+    """
+
+    rows: Rows
+    source: np.ndarray
+    sign: np.ndarray
+    num_slots = 1
+
+    def _generator(self, x):
+        sign = ops.convert_to_tensor(self.sign.reshape(1, -1, 1), dtype=x.dtype)
+        return sign * ops.take(x, self.source.astype("int32"), axis=1)
+
+    def apply(self, x, slots):
+        """`R(a) x`."""
+        return ops.cos(slots[0] / 2) * x + ops.sin(slots[0] / 2) * self._generator(x)
+
+    def undo(self, x, slots):
+        """`R(-a) x`."""
+        return self.apply(x, (-slots[0],))
+
+    def gradient(self, before, after, cotangent, slots):
+        """By the angle: `<cotangent, G after> / 2`."""
+        del before
+        value = ops.sum(cotangent * self._generator(after), axis=1, keepdims=True) * 0.5
+        return (_shared(value, slots[0]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Repeat:
+    """A pattern of operations that comes several times, in a loop that is compiled once.
+
+    Args:
+        body: the operations of the pattern.
+        count: how often it comes.
+        is_stacked: for each parameter of the body, whether every turn has its own, along a leading
+            axis; else all turns share one.
+    """
+
+    body: tuple
+    count: int
+    is_stacked: tuple[bool, ...]
+
+    @property
+    def num_slots(self) -> int:
+        """How many parameters it takes."""
+        return len(self.is_stacked)
+
+    def _turn(self, slots, i):
+        """The parameters of one turn, an operation's at a time."""
+        own = [
+            _at(slot, i) if stacked else slot
+            for slot, stacked in zip(slots, self.is_stacked, strict=True)
+        ]
+        return _by_operation(self.body, own)
+
+    def apply(self, x, slots):
+        """All turns, one after the other."""
+
+        def turn(i, x):
+            for operation, own in zip(self.body, self._turn(slots, i), strict=True):
+                x = operation.apply(x, own)
+            return x
+
+        return _loop(self.count, lambda i, carry: (turn(i, carry[0]),), (x,))[0]
+
+    def pull(self, after, cotangent, slots):
+        """State and cotangent before, and the gradients by the parameters."""
+
+        def turn(i, carry):
+            i = self.count - 1 - i
+            after, cotangent, *totals = carry
+            own = self._turn(slots, i)
+            after, cotangent, gradients = pull(self.body, after, cotangent, own)
+            totals = [
+                _put(total, i, gradient) if stacked else total + gradient
+                for total, gradient, stacked in zip(
+                    totals, gradients, self.is_stacked, strict=True
+                )
+            ]
+            return (after, cotangent, *totals)
+
+        zeros = [ops.zeros_like(slot) for slot in slots]
+        before, cotangent, *totals = _loop(self.count, turn, (after, cotangent, *zeros))
+        return before, cotangent, totals
+
+
+def _at(x, i):
+    return ops.take(x, i, axis=0)
+
+
+def _put(total, i, value):
+    return ops.scatter_update(total, ops.reshape(i, (1, 1)), ops.expand_dims(value, 0))
+
+
+def _loop(count: int, body, carry):
+    """`carry = body(i, carry)` for i = 0 … count - 1, differentiable on every backend."""
+    if keras.backend.backend() == "jax":
+        return ops.fori_loop(0, count, body, carry)
+    # TensorFlow differentiates a loop under XLA only where the number of turns is a constant.
+    _, *carry = ops.while_loop(
+        lambda i, *carry: i < count,
+        lambda i, *carry: (i + 1, *body(i, carry)),
+        (ops.convert_to_tensor(0, dtype="int32"), *carry),
+        maximum_iterations=count,
+    )
+    return tuple(carry)
+
+
+def _by_operation(operations, slots) -> list[tuple]:
+    """Flat parameters as one tuple an operation."""
+    result, start = [], 0
+    for operation in operations:
+        result.append(tuple(slots[start : start + operation.num_slots]))
+        start += operation.num_slots
+    return result
+
+
+def pull(operations: Sequence, after, cotangent, slots: Sequence[tuple], saved=None):
+    """Go back through operations: state and cotangent before them, and flat gradients.
+
+    Args:
+        operations: those that were applied.
+        after, cotangent: the state after them, and the loss' gradient by it.
+        slots: their parameters, a tuple an operation.
+        saved: the states before each, where they were kept; else they are found by undoing.
+    """
+    gradients: list = []
+    for i in reversed(range(len(operations))):
+        operation, own = operations[i], slots[i]
+        if isinstance(operation, Repeat):
+            before, cotangent, found = operation.pull(after, cotangent, own)
+            gradients = [*found, *gradients]
+        else:
+            before = operation.undo(after, own) if saved is None else saved[i]
+            if own:
+                gradients = [*operation.gradient(before, after, cotangent, own), *gradients]
+            cotangent = operation.undo(cotangent, own)
+        after = before
+    return after, cotangent, gradients
+
+
+def evolve(state, operations: Sequence, slots: Sequence, gradient: str = "adjoint"):
+    """The state after all operations.
+
+    Args:
+        state: `(copies, rows, batch)`.
+        operations: what acts, the first first.
+        slots: their parameters, flat.
+        gradient: "adjoint" goes back by undoing, so that memory does not grow with depth; "saved"
+            goes back over saved states, which is faster where they fit; "backprop" leaves it to the
+            backend.
+
+    All three have every derivative: what goes back is itself made of differentiable operations.
+    """
+    if not operations:
+        return state
+
+    def forward(state, slots):
+        saved = []
+        for operation, own in zip(operations, _by_operation(operations, slots), strict=True):
+            saved.append(state)
+            state = operation.apply(state, own)
+        return state, saved
+
+    if gradient == "backprop" or keras.backend.backend() == "torch":
+        # Torch's custom functions have no second derivative.
+        return forward(state, slots)[0]
+
+    @ops.custom_gradient
+    def run(state, *slots):
+        result, saved = forward(state, slots)
+
+        def backward(*arguments, upstream=None):
+            cotangent = arguments[0] if upstream is None else upstream
+            kept = saved if gradient == "saved" else None
+            _, cotangent, gradients = pull(
+                operations, result, cotangent, _by_operation(operations, slots), kept
+            )
+            return (cotangent, *gradients)
+
+        return result, backward
+
+    return run(state, *slots)

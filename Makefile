@@ -8,11 +8,12 @@ INSTALLED := .venv/.installed
 # runs; see .ci/make-venv for what the stamp holds.
 SOUND := $(shell [ "$$(cat $(INSTALLED) 2>/dev/null)" = "$$PWD" ] && $(VENV)/python -c '' 2>/dev/null && echo yes)
 
-.PHONY: help demo test test-all lint format again
+.PHONY: help demo test test-all bench lint format again
 help:
 	@echo "make demo      train a quantum vision transformer on real handwritten digits (runs/demo)"
 	@echo "make test      the tests, without those marked slow"
 	@echo "make test-all  all the tests"
+	@echo "make bench     this project beside its peers, on a quiet machine (docs/benchmarks.md)"
 	@echo "make lint      check format and style"
 	@echo "make format    mend format and style"
 
@@ -26,6 +27,10 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED)
 	@$(PYTEST)
+
+# BENCH holds options, such as BENCH=--quick or BENCH=--help.
+bench: $(INSTALLED)
+	@PYTHONPATH=tests $(VENV)/python -m benchmarks.bench $(BENCH)
 
 lint: $(INSTALLED)
 	@$(VENV)/ruff format --check

@@ -1,0 +1,90 @@
+"""A worker answers as the driver expects; no peer is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from benchmarks import bench, report
+from benchmarks.cases import CONTESTANTS, Case
+
+TINY = Case("tiny", "one layer", "circuit", 5, ("qrkt-tf",), "rx_ring", 3, 1, rounds=3)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    worker = bench.Worker("qrkt-tf", tmp_path / "log.txt", largest_mb=1e5)
+    yield worker
+    worker.kill()
+
+
+def test_circuit(worker, tmp_path):
+    assert worker.answer(120)["versions"]["qrkt_keras"]
+    path = str(tmp_path / "arrays.npz")
+    worker.tell(do="prepare", case=dataclasses.asdict(TINY), arrays=path)
+    answer = worker.answer(120)
+    assert answer["status"] == "prepared"
+    fields = answer["variants"]["quantum"]
+    assert fields["seconds"] > 0 and fields["compile_seconds"] > 0 and fields["peak_mb"] >= 0
+    arrays = np.load(path)
+    assert {name: arrays[name].shape for name in arrays} == {
+        "values": (5, 3),
+        "by_inputs": (5, 3),
+        "by_weights": (3,),
+    }
+    worker.tell(do="run", variant="quantum")
+    answer = worker.answer(120)
+    assert answer["status"] == "ran" and answer["seconds"] > 0
+    # What cannot be done is said, and the worker lives on.
+    wrong = dataclasses.replace(TINY, template="nonesuch")
+    worker.tell(do="prepare", case=dataclasses.asdict(wrong), arrays=path)
+    answer = worker.answer(120)
+    assert answer["status"] == "failed" and "nonesuch" in answer["reason"]
+
+
+def test_too_slow(worker):
+    with pytest.raises(bench.Stopped, match="> 0 s"):
+        worker.answer(0.01)
+
+
+def test_measure_and_report(tmp_path, monkeypatch):
+    """A case from end to end, with a peer whose environment cannot be made."""
+
+    def python_of(environment):
+        if environment is not None:
+            raise bench.Absent("no Python")
+        return bench.sys.executable
+
+    monkeypatch.setattr(bench, "python_of", python_of)
+    monkeypatch.setattr(bench, "PAUSE", 0.0)
+    versions = {}
+    case = dataclasses.replace(TINY, left_out={"tfq": "it is slow"})
+    entries = bench.measure(case, ["qrkt-tf", "torchquantum"], versions, tmp_path)
+    statuses = {entry["contestant"]: entry["status"] for entry in entries}
+    assert statuses == {"qrkt-tf": "measured", "torchquantum": "absent", "tfq": "left out"}
+    assert entries[0]["rounds"] == 3
+    assert entries[0]["parity"]["values"] == 0.0
+    record = {
+        "case": dataclasses.asdict(case),
+        "date": "2026-01-01T00:00:00+00:00",
+        "commit": "abc",
+        "load": 0.0,
+        "machine": bench.machine(),
+        "versions": versions,
+        "entries": entries,
+    }
+    path = tmp_path / "docs" / "benchmarks.json"
+    bench.write(path, {"cases": {"tiny": record}})
+    assert json.loads(path.read_text())["cases"]["tiny"]["entries"] == entries
+    page = report.write(path).read_text()
+    assert "| TorchQuantum | absent: no Python |" in page
+    assert "| TensorFlow Quantum, adjoint | not tried: it is slow |" in page
+
+
+def test_peers_are_named():
+    assert {about.environment for about in CONTESTANTS.values()} == {
+        None,
+        *(path.stem for path in bench.REQUIREMENTS.glob("*.txt")),
+    }

@@ -32,7 +32,7 @@ NAME = "light_cone"
 _TOLERANCE = 1e-9
 # No machine holds the state of more qubits: a wider cone is not walked to its end, it is the whole.
 _WIDEST = 40
-# Two constant gates on more qubits than this are taken not to commute, without a look.
+# Constant gates on more qubits than this are taken to commute with nothing, without a look.
 _LARGEST_TESTED = 6
 # A single cone on all qubits is cut out only if it leaves out one step in so many: a circuit that
 # is nearly the whole is the whole, so that engines and caches meet one spec instead of two.
@@ -53,7 +53,7 @@ class ConeGroup:
         spec: the circuit of every cone of the group.
         input_columns: `(num_cones, spec.num_inputs)`, columns of the whole circuit's inputs.
         weight_columns: `(num_cones, spec.num_weights)`, columns of its weights.
-        cost: `2**num_qubits` times steps and observables, summed over the cones.
+        cost: `2**num_qubits` times steps and strings, summed over the cones.
     """
 
     spec: CircuitSpec
@@ -104,7 +104,7 @@ class Cones:
 
     @property
     def cost(self) -> int:
-        """Amplitudes times steps and observables, summed over all cones: what `cones` minimises."""
+        """Amplitudes times steps and strings, summed over all cones: what `cones` minimises."""
         return sum(group.cost for group in self.groups)
 
 
@@ -386,6 +386,8 @@ def _axes(matrix: _Matrix) -> tuple[str | None, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _commutes_with_word(matrix: _Matrix, word: str) -> bool:
+    if matrix.num_qubits > _LARGEST_TESTED:
+        return False
     unitary, pauli = matrix.array, pauli_matrix(word)
     return np.allclose(unitary @ pauli, pauli @ unitary, atol=_TOLERANCE)
 
@@ -445,7 +447,7 @@ class _Walk:
                     axes[q] = axis if axes.get(q, axis) == axis else None
                     kept.setdefault(q, []).append(i)
                     qubits |= 1 << q
-                if len(kept) == self._widest:
+                if len(kept) >= self._widest:
                     # From here on little could be left out, and a deep circuit is long.
                     return _Cone((string,), steps | (1 << i) - 1, qubits | self._touched[i])
             for q, earlier in self._before[i].items():
@@ -497,8 +499,8 @@ def _hosts(singles: list[_Cone], num_qubits: int) -> list[_Cone]:
         for place, (host_start, host) in enumerate(hosts):
             if cone.qubits & ~host.qubits == 0:
                 added = (host | cone).cost - host.cost
-                # Of equal offers the nearest one up the ring, so that a symmetric circuit is cut
-                # symmetrically.
+                # Of equal offers the one that is nearest along the ring, so that all cones of a
+                # symmetric circuit choose alike.
                 offers.append((added, (start - host_start) % num_qubits, place))
         added, _, place = min(offers, default=(cone.cost + 1, 0, 0))
         if added <= cone.cost:
@@ -599,9 +601,11 @@ class _Cut:
         """The blocks, those of one shape together."""
         groups: dict[_Shape, list[_Placed]] = {}
         for block in blocks:
-            # A mirror image of a known cone is placed as that; a new one as it stands.
-            ways = [self._place(block, direction) for direction in (1, -1)]
-            placed = next((way for way in ways if way.shape in groups), ways[0])
+            placed = self._place(block, 1)
+            if placed.shape not in groups:
+                # The mirror image of a known cone is placed as that; a new one as it stands.
+                mirrored = self._place(block, -1)
+                placed = mirrored if mirrored.shape in groups else placed
             groups.setdefault(placed.shape, []).append(placed)
         return list(groups.values())
 

@@ -8,7 +8,8 @@ qubits' Bloch components. The cost follows the light cone of the observables, no
 from __future__ import annotations
 
 import functools
-from collections import Counter, defaultdict
+import math
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +21,17 @@ from qrkt_keras.circuits.lowering import pauli_matrix, pauli_words
 from qrkt_keras.execution.angles import Angles, select
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.products import Products
 
 NAME = "pauli_propagation"
 MAX_STRINGS = 4096
 
-# Products of at most this many factors are taken column by column, longer ones by scan or tree.
-_SHORT = 3
 # Up to this many columns, a block-diagonal matrix product beats an elementwise one: it wastes
 # multiplications, but its gradient by the weights is a matrix product too, not a slow reduction.
 _WIDEST_PRODUCT = 128
 _TOLERANCE = 1e-12
+# What a sine or cosine costs, in multiply-adds.
+_TRIGONOMETRY = 10.0
 _AXES = {"X": ("Y", "Z"), "Y": ("Z", "X"), "Z": ("X", "Y")}
 
 # A factor of a product: ("bloch", qubit, letter), ("cos", rotation) or ("sin", rotation).
@@ -83,8 +85,9 @@ class PauliPropagation:
         program = self._program
         return float(
             sum(block.flops for block in program.blocks)
-            + 10 * len(program.trigonometric)
-            + sum(max(len(product), 1) for product in program.products)
+            + _TRIGONOMETRY * len(program.trigonometric)
+            + program.multiply.flops
+            + program.sum.flops
         )
 
     def expectation(self, inputs, weights):
@@ -114,7 +117,7 @@ class _Program:
     body_angles: Angles | None
     trigonometric: tuple[tuple[str, int], ...]
     products: tuple[tuple[int, ...], ...]
-    multiply: _Products
+    multiply: Products
     sum: _Sum
     constant: np.ndarray
 
@@ -127,8 +130,11 @@ def _compile(spec: CircuitSpec) -> _Program:
     # One dictionary an observable: product of factors -> coefficient.
     sums: list[dict[frozenset, float]] = []
     total = 0
-    for observable in spec.observables:
-        terms = _propagate(spec, observable, body)
+    index = {qubit: i for i, qubit in enumerate(spec.qubits)}
+    steps = [_Step(i, step) for i, step in enumerate(body)][::-1]
+    for number, observable in enumerate(spec.observables, 1):
+        where = f"observable {number} of {spec.num_observables}"
+        terms = _propagate(observable, index, steps, where)
         values: dict[frozenset, float] = defaultdict(float)
         for (x, z, factors), coefficient in terms.items():
             word = _letters(x, z)
@@ -138,10 +144,11 @@ def _compile(spec: CircuitSpec) -> _Program:
         sums.append({key: value for key, value in values.items() if abs(value) > _TOLERANCE})
         total += len(sums[-1])
         if total > MAX_STRINGS:
-            raise _too_many(total)
+            estimate = total * spec.num_observables // number
+            raise _too_many(total, where, f"about {estimate} for all")
 
     constant = np.array([values.pop(frozenset(), 0.0) for values in sums])
-    used: set[_Factor] = {factor for values in sums for key in values for factor in key}
+    used: set[_Factor] = set().union(*(key for values in sums for key in values))
     blocks = _bloch_blocks(spec, prefix, used)
     order: list[_Factor] = [factor for block in blocks for factor in block.factors]
     rotations = sorted({factor[1] for factor in used if factor[0] != "bloch"})
@@ -153,12 +160,17 @@ def _compile(spec: CircuitSpec) -> _Program:
     ]
     order += [(kind, rotations[i]) for kind, i in trigonometric]
     position = {factor: i for i, factor in enumerate(order)}
+    # Cosine and sine of one angle are neighbours in a product: those of one observable look alike.
+    rank = {
+        i: (factor[0] != "bloch", i if factor[0] == "bloch" else factor[1], i)
+        for i, factor in enumerate(order)
+    }
 
     products: dict[tuple[int, ...], int] = {}
     entries = []
     for row, values in enumerate(sums):
         for key, coefficient in values.items():
-            product = tuple(sorted(position[factor] for factor in key))
+            product = tuple(sorted((position[factor] for factor in key), key=rank.__getitem__))
             entries.append((products.setdefault(product, len(products)), row, coefficient))
     matrix = np.zeros((len(products), spec.num_observables))
     for column, row, coefficient in entries:
@@ -168,17 +180,17 @@ def _compile(spec: CircuitSpec) -> _Program:
         body_angles=Angles([body[i].angle for i in rotations], spec) if rotations else None,
         trigonometric=tuple(trigonometric),
         products=tuple(products),
-        multiply=_Products(tuple(products)),
+        multiply=Products(tuple(products)),
         sum=_Sum(matrix),
         constant=constant,
     )
 
 
-def _too_many(count: int) -> UnsupportedCircuitError:
+def _too_many(count: int, where: str, estimate: str) -> UnsupportedCircuitError:
     return UnsupportedCircuitError(
         NAME,
         f"its observables split into more than {MAX_STRINGS} Pauli strings on the way back to the "
-        f"first entangler. Received: {count} strings or more",
+        f"first entangler. Received: {count} strings after {where}, {estimate}",
     )
 
 
@@ -229,8 +241,8 @@ def _letters(x: int, z: int) -> list[tuple[int, str]]:
 def _masks(word) -> tuple[int, int]:
     x = z = 0
     for qubit, letter in word:
-        x |= (letter in "XY") << qubit
-        z |= (letter in "ZY") << qubit
+        x |= (letter in ("X", "Y")) << qubit
+        z |= (letter in ("Z", "Y")) << qubit
     return x, z
 
 
@@ -247,55 +259,94 @@ def _product_sign(p: tuple[int, int], q: tuple[int, int]) -> int:
     return 1 if power % 4 == 0 else -1
 
 
-def _propagate(spec: CircuitSpec, observable, body):
-    """Strings before the body, each with the trigonometric factors that it has picked up."""
-    index = {qubit: i for i, qubit in enumerate(spec.qubits)}
+class _Step:
+    """A step of the body, and what it does to the part of a string that it touches."""
+
+    def __init__(self, number: int, step: Rotation | Unitary):
+        self.mask = sum(1 << qubit for qubit in step.qubits)
+        self.is_rotation = isinstance(step, Rotation)
+        self._number, self._step = number, step
+        self._generator = _masks(step.pauli) if self.is_rotation else None
+        self._images: dict[tuple[int, int], list[tuple[int, int, float]]] = {}
+
+    def __call__(self, terms):
+        result: dict = defaultdict(float)
+        for (x, z, factors), coefficient in terms.items():
+            if not (x | z) & self.mask:
+                result[(x, z, factors)] += coefficient
+            elif self.is_rotation:
+                self._rotate(result, x, z, factors, coefficient)
+            else:
+                for ix, iz, weight in self._image(x & self.mask, z & self.mask):
+                    key = (x & ~self.mask | ix, z & ~self.mask | iz, factors)
+                    result[key] += coefficient * weight
+        return {key: value for key, value in result.items() if abs(value) > _TOLERANCE}
+
+    def _rotate(self, result, x, z, factors, coefficient):
+        px, pz = self._generator
+        if ((px & z).bit_count() + (pz & x).bit_count()) % 2 == 0:
+            result[(x, z, factors)] += coefficient
+            return
+        sign = _product_sign(self._generator, (x, z))
+        result[(x, z, factors | {("cos", self._number)})] += coefficient
+        result[(x ^ px, z ^ pz, factors | {("sin", self._number)})] += sign * coefficient
+
+    def _image(self, x: int, z: int):
+        if (x, z) not in self._images:
+            letters = dict(_letters(x, z))
+            word = "".join(letters.get(qubit, "I") for qubit in self._step.qubits)
+            self._images[x, z] = [
+                (*_masks((q, c) for q, c in zip(self._step.qubits, image, strict=True)), weight)
+                for image, weight in _conjugate(self._step.matrix.tobytes(), word)
+            ]
+        return self._images[x, z]
+
+
+def _propagate(observable, index, steps, where: str):
+    """Strings before the body, each with the trigonometric factors that it has picked up.
+
+    Args:
+        observable: a sum of Pauli strings.
+        index: the number of each qubit.
+        steps: the body's, the last first.
+        where: which observable, in words.
+    """
     terms: dict[tuple[int, int, frozenset], float] = defaultdict(float)
     for string in observable:
         word = [(index[qubit], str(pauli)) for qubit, pauli in string.items()]
         terms[(*_masks(word), frozenset())] += string.coefficient.real
-    for i in reversed(range(len(body))):
-        step = body[i]
-        if isinstance(step, Rotation):
-            terms = _through_rotation(terms, i, _masks(step.pauli))
-        else:
-            terms = _through_unitary(terms, step)
+    support = _support(terms)
+    rotations = 0
+    for i, step in enumerate(steps):
+        if not support & step.mask:
+            continue
+        terms = step(terms)
+        rotations += step.is_rotation
+        # Exact where that is cheap: most steps then touch no string.
+        support = _support(terms) if len(terms) < 4 else support | step.mask
         if len(terms) > MAX_STRINGS:
-            raise _too_many(len(terms))
+            raise _exploded(len(terms), rotations, support, steps[i + 1 :], where)
     return terms
 
 
-def _through_rotation(terms, i: int, generator: tuple[int, int]):
-    px, pz = generator
-    result: dict = defaultdict(float)
-    for (x, z, factors), coefficient in terms.items():
-        if ((px & z).bit_count() + (pz & x).bit_count()) % 2 == 0:
-            result[(x, z, factors)] += coefficient
-            continue
-        sign = _product_sign(generator, (x, z))
-        result[(x, z, factors | {("cos", i)})] += coefficient
-        result[(x ^ px, z ^ pz, factors | {("sin", i)})] += sign * coefficient
-    return result
+def _support(terms) -> int:
+    return functools.reduce(int.__or__, (x | z for x, z, _ in terms), 0)
 
 
-def _through_unitary(terms, step: Unitary):
-    mask = sum(1 << qubit for qubit in step.qubits)
-    if not any((x | z) & mask for x, z, _ in terms):
-        return terms
-    result: dict = defaultdict(float)
-    for (x, z, factors), coefficient in terms.items():
-        if not (x | z) & mask:
-            result[(x, z, factors)] += coefficient
-            continue
-        local = dict(_letters(x & mask, z & mask))
-        word = "".join(local.get(qubit, "I") for qubit in step.qubits)
-        for image, weight in _conjugate(step.matrix.tobytes(), word):
-            pairs = [
-                (q, letter) for q, letter in zip(step.qubits, image, strict=True) if letter != "I"
-            ]
-            ix, iz = _masks(pairs)
-            result[(x & ~mask | ix, z & ~mask | iz, factors)] += coefficient * weight
-    return {key: value for key, value in result.items() if abs(value) > _TOLERANCE}
+def _exploded(count: int, rotations: int, support: int, steps, where: str):
+    """The refusal, with what the strings of one observable would grow to."""
+    left = 0
+    for step in steps:
+        if support & step.mask:
+            support |= step.mask
+            left += step.is_rotation
+    digits = math.log10(count)
+    return _too_many(
+        count,
+        f"{rotations} of {rotations + left} rotations in the light cone of {where}",
+        f"at that rate 1e{digits * (1 + left / rotations):.0f} for it at the end, "
+        f"at most 1e{digits + left * math.log10(2):.0f}",
+    )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -338,22 +389,28 @@ def _turns(sequence, spec) -> tuple[list, list]:
     """A qubit's gates as turns of its Bloch vector: up to the last that the data drive, and after.
 
     A turn is `(axis, angle)`, or `(None, matrix)` for a constant gate. A rotation by data and
-    weights together is two about one axis, so that as much as possible comes after the data.
+    weights together is two about one axis, so that as much as possible comes after the data; where
+    only that rotation's own weights would, it stays one: a cosine of `x + w` a copy costs less than
+    what shares `cos x` and `sin x`.
     """
     turns, last = [], 0
+    inputs = frozenset(spec.inputs)
     for step in sequence:
         if not isinstance(step, Rotation):
             turns.append((None, _bloch_matrix(step.matrix)))
             continue
         terms = sympy.Add.make_args(step.angle)
-        data = [term for term in terms if not term.free_symbols.isdisjoint(spec.inputs)]
-        rest = [term for term in terms if term.free_symbols.isdisjoint(spec.inputs)]
+        data = [term for term in terms if not term.free_symbols.isdisjoint(inputs)]
+        rest = [term for term in terms if term.free_symbols.isdisjoint(inputs)]
         axis = step.pauli[0][1]
         if data:
             turns.append((axis, sympy.Add(*data)))
             last = len(turns)
         if rest:
             turns.append((axis, sympy.Add(*rest)))
+    if len(turns) == last + 1 and last and turns[last][0] == turns[last - 1][0] is not None:
+        (axis, data), (_, rest) = turns[last - 1 :]
+        return [*turns[: last - 1], (axis, data + rest)], []
     return turns[:last], turns[last:]
 
 
@@ -424,7 +481,7 @@ class _BlochBlock:
     def flops(self) -> float:
         """Estimated multiply-adds per example and copy."""
         turns = len(self._leading) * self._size
-        return 10.0 * turns + 2.0 * len(self._components) * len(self.factors)
+        return _TRIGONOMETRY * turns + 2.0 * len(self._components) * len(self.factors)
 
     def __call__(self, inputs, weights):
         turned = _Trigonometry(inputs, weights)
@@ -561,73 +618,6 @@ def _sum_products(*terms):
 # Products and their sums.
 
 
-class _Products:
-    """Products of columns: `(…, factors) -> (…, products)`.
-
-    Products over ranges with one start come from one scan, short ones column by column, the rest
-    from a tree; all by multiplication alone, so that every derivative is right at zeros too.
-    """
-
-    def __init__(self, products: tuple[tuple[int, ...], ...]):
-        blocks: list[tuple[list[int], tuple]] = []
-        starts: dict[int, list[int]] = defaultdict(list)
-        for i, product in enumerate(products):
-            if product == tuple(range(product[0], product[0] + len(product))):
-                starts[product[0]].append(i)
-        scanned: set[int] = set()
-        for start, members in starts.items():
-            longest = max(len(products[i]) for i in members)
-            if len(members) > 1 and longest > _SHORT:
-                members = sorted(members, key=lambda i: len(products[i]))
-                ends = [len(products[i]) - 1 for i in members]
-                blocks.append((members, ("scan", start, longest, ends)))
-                scanned.update(members)
-        rest = [i for i in range(len(products)) if i not in scanned]
-        lengths = Counter(len(products[i]) for i in rest)
-        for length in sorted(lengths):
-            members = [i for i in rest if len(products[i]) == length]
-            index = np.array([products[i] for i in members])
-            blocks.append((members, ("columns" if length <= _SHORT else "tree", index)))
-        # In the order of their first products, so that as little as possible is moved at the end.
-        blocks.sort(key=lambda block: min(block[0]))
-        self._blocks = [block for _, block in blocks]
-        self._order = np.argsort([i for members, _ in blocks for i in members]).tolist()
-
-    def __call__(self, factors):
-        results = [getattr(self, "_" + block[0])(factors, *block[1:]) for block in self._blocks]
-        return select(_join(results), self._order)
-
-    @staticmethod
-    def _scan(factors, start, length, ends):
-        values = factors[..., start : start + length]
-        shift = 1
-        while shift < length:
-            shifted = values[..., shift:] * values[..., :-shift]
-            values = ops.concatenate([values[..., :shift], shifted], -1)
-            shift *= 2
-        return select(values, ends)
-
-    @staticmethod
-    def _columns(factors, index):
-        value = select(factors, index[:, 0].tolist())
-        for column in index.T[1:]:
-            value = value * select(factors, column.tolist())
-        return value
-
-    @staticmethod
-    def _tree(factors, index):
-        count, length = index.shape
-        values = select(factors, index.reshape(-1).tolist())
-        values = ops.reshape(values, (*ops.shape(factors)[:-1], count, length))
-        while length > 1:
-            half = length // 2
-            product = values[..., :half] * values[..., half : 2 * half]
-            if length % 2:
-                product = ops.concatenate([product, values[..., -1:]], -1)
-            values, length = product, half + length % 2
-        return values[..., 0]
-
-
 class _Sum:
     """Products times coefficients, summed to observables; a sign where that is all there is."""
 
@@ -637,6 +627,7 @@ class _Sum:
         single = (nonzero.sum(0) == 1).all()
         self._indices = nonzero.argmax(0).tolist() if single else None
         self._scale = matrix.sum(0)
+        self.flops = matrix.size if self._indices is None else 0
 
     def __call__(self, products):
         if self._indices is None:

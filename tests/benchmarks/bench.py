@@ -304,6 +304,20 @@ def machine() -> dict:
     }
 
 
+def busy() -> float:
+    """The part of the machine that others use: of a second before a case, in which we only wait."""
+
+    def ticks() -> tuple[int, int]:
+        numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+        idle = numbers[3] + numbers[4]
+        return idle, sum(numbers[:8])
+
+    idle, total = ticks()
+    time.sleep(1.0)
+    later_idle, later = ticks()
+    return 1.0 - (later_idle - idle) / max(1, later - total)
+
+
 def commit() -> str:
     """The checkout's commit, with a mark if files differ from it."""
     done = subprocess.run(
@@ -360,19 +374,21 @@ def main() -> None:
     if arguments.output.exists():
         results = json.loads(arguments.output.read_text())
     begin = time.monotonic()
+    # Before the results are written, which would make it a changed one.
+    checkout = commit()
     with tempfile.TemporaryDirectory(prefix="qrkt-bench-") as folder:
         for number, case in enumerate(cases, 1):
             minutes = (time.monotonic() - begin) / 60
             console.rule(f"{case.name} ({number} of {len(cases)}, at {minutes:.0f} min)")
             versions: dict[str, dict] = {}
-            load = os.getloadavg()[0]
+            others = busy()
             takes_part = [name for name in names if name in case.contestants]
             entries = measure(case, takes_part, versions, Path(folder))
             results["cases"][case.name] = {
                 "case": dataclasses.asdict(case),
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "commit": commit(),
-                "load": round(load, 2),
+                "commit": checkout,
+                "busy": round(others, 2),
                 "machine": machine(),
                 "versions": versions,
                 "entries": entries,

@@ -125,7 +125,7 @@ class Case:
     model: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     limit: float = 300.0
-    rounds: int = 9
+    rounds: int = 7
     quick: bool = False
 
     def circuit(self) -> circuits.Circuit:
@@ -205,7 +205,7 @@ def _kawase() -> list[Case]:
             batch=1000,
             template="patch",
             num_qubits=circuits.PATCH_QUBITS,
-            limit=180.0,
+            limit=150.0,
             rounds=5,
             **fields,
         )
@@ -298,8 +298,8 @@ def _sweeps() -> list[Case]:
             "hardware_efficient",
             qubits,
             layers,
-            limit=45.0,
-            rounds=5,
+            limit=30.0,
+            rounds=3,
         )
         for qubits, layers, batch in points
     ]

@@ -16,6 +16,9 @@ from benchmarks.cases import CASES, CONTESTANTS, OURS
 # A peer whose values are further away than this computed something else.
 PARITY = 1e-4
 
+# A case before which others used more than this part of the machine is said to be disturbed.
+QUIET = 0.1
+
 INTRODUCTION = """\
 # Benchmarks
 
@@ -338,6 +341,12 @@ def about(results: Results) -> Iterator[str]:
     for words, names in machines.items():
         only = "" if len(machines) == 1 else f" ({len(names)} cases: {', '.join(names)})"
         yield f"- {words}{only}"
+    disturbed = [name for name, record in results.cases.items() if record["busy"] > QUIET]
+    if disturbed:
+        yield (
+            f"- **Not quiet**: others used more than {QUIET:.0%} of the machine before "
+            f"{', '.join(disturbed)}"
+        )
     yield ""
     yield "| | versions |"
     yield "|---|---|"

@@ -32,7 +32,7 @@ def record(*entries, group="one layer", kind="circuit", **fields):
         "case": {**case, "num_layers": 1, "batch": 2048, **fields},
         "date": "2026-01-01T00:00:00+00:00",
         "commit": "abc",
-        "load": 0.0,
+        "busy": 0.0,
         "machine": {"cpu": "a CPU", "cores": 2, "memory_gb": 24, "system": "Linux"},
         "versions": {"qrkt-tf": {"keras": "3"}},
         "entries": list(entries),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from benchmarks import bench, report
 from benchmarks.cases import CONTESTANTS, Case
+from benchmarks.contestants import qrkt
 
 TINY = Case("tiny", "one layer", "circuit", 5, ("qrkt-tf",), "rx_ring", 3, 1, rounds=3)
 
@@ -70,7 +71,7 @@ def test_measure_and_report(tmp_path, monkeypatch):
         "case": dataclasses.asdict(case),
         "date": "2026-01-01T00:00:00+00:00",
         "commit": "abc",
-        "load": 0.0,
+        "busy": 0.0,
         "machine": bench.machine(),
         "versions": versions,
         "entries": entries,
@@ -81,6 +82,20 @@ def test_measure_and_report(tmp_path, monkeypatch):
     page = report.write(path).read_text()
     assert "| TorchQuantum | absent: no Python |" in page
     assert "| TensorFlow Quantum, adjoint | not tried: it is slow |" in page
+
+
+class Engine:
+    """What the limit asks of an engine."""
+
+    def matrix_products(self, batch: int) -> list[tuple[int, int, int, int]]:
+        return [(batch, 4, 4, 2), (16, 16, 8, 1)]
+
+
+def test_limit():
+    contestant = qrkt.TensorFlow()
+    subject = contestant._limit(Engine(), TINY)["limit"]
+    assert subject.call() is None
+    assert contestant._limit(object(), TINY) == {}
 
 
 def test_peers_are_named():

@@ -41,7 +41,6 @@ class _Qrkt:
 
         from qrkt_keras.layers import PQC
 
-        keras.utils.set_random_seed(0)
         layers = {"quantum": PQC(_spec(case)), "twin": keras.layers.Dense(case.num_qubits)}
         rng = np.random.default_rng(0)
         inputs = rng.uniform(-1, 1, (case.batch, case.num_qubits)).astype("float32")
@@ -53,7 +52,11 @@ class _Qrkt:
             def values(inputs, *weights, layer=layer):
                 return layer.stateless_call(weights, [], inputs)[0]
 
-            weights = [keras.ops.convert_to_numpy(weight) for weight in layer.trainable_variables]
+            # Not the layers' own draws, which differ between backends.
+            weights = [
+                rng.uniform(-1, 1, weight.shape).astype("float32")
+                for weight in layer.trainable_variables
+            ]
             subjects[variant] = Subject(self._gradient(values, upstream, inputs, *weights))
         return subjects
 

@@ -384,7 +384,7 @@ def plots(results: Results, folder: Path) -> list[Path]:
 
     paths = []
     for name, (axis, label, fixed) in AXES.items():
-        figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
+        figure, axes = plt.subplots(figsize=(7.5, 5.4), layout="constrained")
         ticks: set[int] = set()
         for contestant in CONTESTANTS:
             points = line(results, contestant, axis)
@@ -409,7 +409,7 @@ def plots(results: Results, folder: Path) -> list[Path]:
             axes.set_ylabel("seconds, values and gradients")
             axes.set_title(f"hardware_efficient, {fixed}: cost against {label}")
             axes.grid(alpha=0.3)
-            axes.legend(fontsize=9)
+            figure.legend(loc="outside lower center", ncols=2, fontsize=9)
             folder.mkdir(parents=True, exist_ok=True)
             paths.append(folder / f"benchmarks_{name}.png")
             figure.savefig(paths[-1], dpi=120)

@@ -107,7 +107,8 @@ class Case:
         template: of the circuit, see `circuits.get`.
         num_qubits: of the circuit.
         num_layers: of the circuit.
-        model: constructor arguments of a `QViT` for "training".
+        preset: name of a model for "training"; without one, `model` is a whole `QViT`.
+        model: constructor arguments; with a preset, those that differ from it.
         left_out: contestants that are not tried, and why.
         limit: seconds that a contestant may prepare, its compilation included.
         rounds: how often everybody's turn comes.
@@ -122,6 +123,7 @@ class Case:
     template: str = ""
     num_qubits: int = 0
     num_layers: int = 1
+    preset: str = ""
     model: Mapping[str, object] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     limit: float = 300.0
@@ -244,7 +246,6 @@ _CIFAR10 = {
     "num_heads": 6,
     "mlp_dim": 6,
 }
-_THESIS = {"num_encoder_blocks": 0, "num_ode_blocks": 3, "num_decoder_blocks": 1, "solver": "rk4"}
 
 
 def _plain(blocks: int) -> dict:
@@ -252,16 +253,21 @@ def _plain(blocks: int) -> dict:
 
 
 def _training() -> list[Case]:
-    cases = []
-    for shape, blocks in (("thesis", _THESIS), ("plain", _plain(4))):
-        for template in ("ry_ring", "rx_ring", "hardware_efficient"):
-            layers = 3 if template == "hardware_efficient" else 1
-            model = _MNIST | blocks | {"template": template, "num_ansatz_layers": layers}
-            name = f"qvit-{shape}-{template}"
-            contestants = ("qrkt-tf", "qrkt-tf-xla")
-            quick = shape == "plain" and layers == 1
+    common = ("training step", "training", 64, ("qrkt-tf", "qrkt-tf-xla"))
+    cases = [Case("qvit_rk4_digits", *common, preset="qvit_rk4_digits")]
+    for shape, preset, whole in (
+        ("thesis", "qvit_rk4_mnist", {}),
+        ("plain", "", _MNIST | _plain(4)),
+    ):
+        for template, layers in (("ry_ring", 1), ("rx_ring", 1), ("hardware_efficient", 3)):
             cases.append(
-                Case(name, "training step", "training", 64, contestants, model=model, quick=quick)
+                Case(
+                    f"qvit-{shape}-{template}",
+                    *common,
+                    preset=preset,
+                    model=whole | {"template": template, "num_ansatz_layers": layers},
+                    quick=shape == "plain" and layers == 1,
+                )
             )
     return cases
 

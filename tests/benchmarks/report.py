@@ -61,8 +61,9 @@ PARTS = {
     "training step": (
         "Training steps",
         "A step of a QViT (28x28 images, patch 14, width 6, 2 heads, MLP 3; batch 64; AdamW) and "
-        "of its classical twin of the same shapes. `thesis`: 3 RK4 blocks and a decoder; `plain`: "
-        "4 encoder blocks. `hardware_efficient` has 3 layers here.",
+        "of its classical twin of the same shapes. `thesis`: the preset `qvit_rk4_mnist`, 3 RK4 "
+        "blocks and a decoder; `plain`: 4 encoder blocks. `hardware_efficient` has 3 layers here. "
+        "`qvit_rk4_digits` is the preset of that name, of its own shape.",
     ),
     "reference transformer": (
         "The reference transformer",

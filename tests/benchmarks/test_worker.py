@@ -26,7 +26,7 @@ def test_circuit(worker, tmp_path):
     path = str(tmp_path / "arrays.npz")
     worker.tell(do="prepare", case=dataclasses.asdict(TINY), arrays=path)
     answer = worker.answer(120)
-    assert answer["status"] == "prepared"
+    assert answer["status"] == "prepared", answer
     fields = answer["variants"]["quantum"]
     assert fields["seconds"] > 0 and fields["compile_seconds"] > 0 and fields["peak_mb"] >= 0
     arrays = np.load(path)

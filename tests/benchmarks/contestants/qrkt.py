@@ -127,12 +127,16 @@ class TensorFlow(_Qrkt):
         from qrkt_keras.zoo import QViT
 
         tf, subjects = self._tf, {}
-        rng = np.random.default_rng(0)
-        images = rng.uniform(size=(case.batch, *case.model["image_shape"])).astype("float32")
-        labels = rng.integers(0, case.model["num_classes"], case.batch)
         for variant in ("quantum", "twin"):
             keras.utils.set_random_seed(0)
-            model = QViT(**case.model, quantum=variant == "quantum")
+            options = {**case.model, "quantum": variant == "quantum"}
+            if case.preset:
+                model = QViT.from_preset(case.preset, load_weights=False, **options)
+            else:
+                model = QViT(**options)
+            rng = np.random.default_rng(0)
+            images = rng.uniform(size=(case.batch, *model.image_shape)).astype("float32")
+            labels = rng.integers(0, model.num_classes, case.batch)
             model.compile(
                 keras.optimizers.AdamW(1e-3, global_clipnorm=1.0),
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -5,6 +5,7 @@ C = 1 (all copies see the same inputs) or C = copies.
 """
 
 from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.light_cone import LightCone
 from qrkt_keras.execution.pauli_propagation import PauliPropagation
 from qrkt_keras.execution.plan import ENGINES, Candidate, Plan, check_engine, make_engine, plan
 from qrkt_keras.execution.state_vector import StateVector
@@ -14,6 +15,7 @@ __all__ = [
     "ENGINES",
     "TFQ",
     "Candidate",
+    "LightCone",
     "PauliPropagation",
     "Plan",
     "StateVector",

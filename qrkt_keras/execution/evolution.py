@@ -92,6 +92,11 @@ class Block:
         """How many parameters it takes."""
         return 0 if self.constant is not None else 1
 
+    @property
+    def batched(self) -> list[bool]:
+        """Whether each parameter's last axis is the batch."""
+        return [False] * self.num_slots
+
     def _move(self, x):
         """Axes (copies, others, the block's rows, columns)."""
         copies, (first, _, last), dim = x.shape[0], self.rows.shape, 2**self.size
@@ -124,19 +129,19 @@ class Block:
             y = ops.transpose(y, (0, 1, 3, 2, 4, 5))
         return ops.reshape(y, (copies, self.rows.size, ops.shape(x)[-1]))
 
-    def _matrix(self, x, slots):
+    def prepare(self, slots, dtype):
+        """The matrix."""
         if self.constant is None:
             return slots[0]
-        return ops.convert_to_tensor(self.constant, dtype=x.dtype)
+        return ops.convert_to_tensor(self.constant, dtype=dtype)
 
-    def apply(self, x, slots):
+    def apply(self, x, matrix):
         """`M x`."""
-        return self._move_back(ops.matmul(self._matrix(x, slots), self._move(x)), x)
-
-    def undo(self, x, slots):
-        """`M^T x`."""
-        matrix = ops.swapaxes(self._matrix(x, slots), -1, -2)
         return self._move_back(ops.matmul(matrix, self._move(x)), x)
+
+    def undo(self, x, matrix):
+        """`M^T x`."""
+        return self._move_back(ops.matmul(ops.swapaxes(matrix, -1, -2), self._move(x)), x)
 
     def gradient(self, before, after, cotangent, slots):
         """By the matrix: `cotangent before^T`."""
@@ -170,12 +175,17 @@ class Phases:
         """How many parameters it takes."""
         return int(len(self.strings) > 0)
 
+    @property
+    def batched(self) -> list[bool]:
+        """Whether each parameter's last axis is the batch."""
+        return [True] * self.num_slots
+
     def _split(self, x):
         x = _reshape(x, x.shape[0], *self.rows.shape)
         return x[:, :, 0], x[:, :, 1]
 
-    def _diagonal(self, x, slots):
-        """Cosine and sine, `(copies, leading states, other states, batch)`, or None for no sine."""
+    def prepare(self, slots, dtype):
+        """The diagonal's two parts, `(copies, leading states, other states, batch)`; None is 0."""
         first, _, last = self.rows.shape
         real = imag = None
         if slots:
@@ -184,9 +194,9 @@ class Phases:
         if self.constant is None:
             return real, imag
         shape = (1, first, last, 1)
-        a = ops.convert_to_tensor(self.constant.real.reshape(shape), dtype=x.dtype)
+        a = ops.convert_to_tensor(self.constant.real.reshape(shape), dtype=dtype)
         is_real = not self.constant.imag.any()
-        b = ops.convert_to_tensor(self.constant.imag.reshape(shape), dtype=x.dtype)
+        b = ops.convert_to_tensor(self.constant.imag.reshape(shape), dtype=dtype)
         if real is None:
             return a, None if is_real else b
         if is_real:
@@ -211,34 +221,37 @@ class Phases:
                 factors.append((ops.ones((1, 2, 1), dtype=half.dtype), None))
         return outer(factors)
 
-    def apply(self, x, slots):
+    def apply(self, x, diagonal):
         """`D x`."""
-        return self._multiply(x, slots, 1)
-
-    def undo(self, x, slots):
-        """`conj(D) x`."""
-        return self._multiply(x, slots, -1)
-
-    def _multiply(self, x, slots, sign):
-        real, imag = self._diagonal(x, slots)
+        real, imag = diagonal
         if imag is None:
-            return _reshape(
-                _reshape(x, x.shape[0], *self.rows.shape) * ops.expand_dims(real, 2),
-                x.shape[0],
-                self.rows.size,
-            )
-        imag = imag if sign > 0 else -imag
+            return self._scale(x, real)
         re, im = self._split(x)
-        y = ops.stack([real * re - imag * im, real * im + imag * re], 2)
+        return self._join(real * re - imag * im, real * im + imag * re)
+
+    def undo(self, x, diagonal):
+        """`conj(D) x`."""
+        real, imag = diagonal
+        if imag is None:
+            return self._scale(x, real)
+        re, im = self._split(x)
+        return self._join(real * re + imag * im, real * im - imag * re)
+
+    def _scale(self, x, real):
+        y = _reshape(x, x.shape[0], *self.rows.shape) * ops.expand_dims(real, 2)
+        return _reshape(y, y.shape[0], self.rows.size)
+
+    def _join(self, re, im):
+        y = ops.stack([re, im], 2)
         return _reshape(y, y.shape[0], self.rows.size)
 
     def gradient(self, before, after, cotangent, slots):
-        """By the angles: `S^T Im(conj(c) psi) / 2`, since a diagonal changes no phase between them."""
+        """By the angles: `S^T Im(conj(c) psi) / 2`, the same before and after a diagonal."""
         del before
         (re, im), (cre, cim) = self._split(after), self._split(cotangent)
-        value = (cre * im - cim * re) * 0.5
+        value = cre * im - cim * re
         value = _reshape(value, value.shape[0], 2**self.rows.num_qubits)
-        strings = ops.convert_to_tensor(self.strings, dtype=value.dtype)
+        strings = ops.convert_to_tensor(self.strings / 2, dtype=value.dtype)
         return (_shared(ops.matmul(strings, value), slots[0]),)
 
 
@@ -256,6 +269,28 @@ def outer(factors):
     return tuple(
         None if part is None else _reshape(part, part.shape[0], size) for part in (real, imag)
     )
+
+
+def outer_pull(first, second, cotangent) -> list:
+    """The gradients by the factors of an outer product, from the one by it; all are pairs.
+
+    Args:
+        first, second: the factors, cut in two runs of at least one.
+        cotangent: `(copies, product of all d_i, batch)`.
+    """
+    (a, b), (c, d) = outer(first), outer(second)
+    copies, _, batch = ops.shape(cotangent[0])
+    re, im = (ops.reshape(x, (copies, a.shape[1], c.shape[1], batch)) for x in cotangent)
+    a, b, c, d = a[:, :, None], b[:, :, None], c[:, None], d[:, None]
+    parts = (
+        (ops.sum(re * c + im * d, axis=2), ops.sum(im * c - re * d, axis=2)),
+        (ops.sum(re * a + im * b, axis=1), ops.sum(im * a - re * b, axis=1)),
+    )
+    result = []
+    for run, part in zip((first, second), parts, strict=True):
+        half = len(run) // 2
+        result += [part] if len(run) == 1 else outer_pull(run[:half], run[half:], part)
+    return result
 
 
 def _product(x, y):
@@ -280,15 +315,17 @@ class Permutation:
     rows: Rows
     source: np.ndarray
     num_slots = 0
+    batched = ()
 
-    def apply(self, x, slots):
+    def prepare(self, slots, dtype):
+        """Nothing."""
+
+    def apply(self, x, ready):
         """`P x`."""
-        del slots
         return ops.take(x, self.source.astype("int32"), axis=1)
 
-    def undo(self, x, slots):
+    def undo(self, x, ready):
         """`P^T x`."""
-        del slots
         return ops.take(x, np.argsort(self.source).astype("int32"), axis=1)
 
 
@@ -308,18 +345,25 @@ class PauliRotation:
     source: np.ndarray
     sign: np.ndarray
     num_slots = 1
+    batched = (True,)
 
     def _generator(self, x):
         sign = ops.convert_to_tensor(self.sign.reshape(1, -1, 1), dtype=x.dtype)
         return sign * ops.take(x, self.source.astype("int32"), axis=1)
 
-    def apply(self, x, slots):
-        """`R(a) x`."""
-        return ops.cos(slots[0] / 2) * x + ops.sin(slots[0] / 2) * self._generator(x)
+    def prepare(self, slots, dtype):
+        """Cosine and sine of half the angle."""
+        return ops.cos(slots[0] / 2), ops.sin(slots[0] / 2)
 
-    def undo(self, x, slots):
+    def apply(self, x, turn):
+        """`R(a) x`."""
+        cos, sin = turn
+        return cos * x + sin * self._generator(x)
+
+    def undo(self, x, turn):
         """`R(-a) x`."""
-        return self.apply(x, (-slots[0],))
+        cos, sin = turn
+        return cos * x - sin * self._generator(x)
 
     def gradient(self, before, after, cotangent, slots):
         """By the angle: `<cotangent, G after> / 2`."""
@@ -348,42 +392,67 @@ class Repeat:
         """How many parameters it takes."""
         return len(self.is_stacked)
 
-    def _turn(self, slots, i):
-        """The parameters of one turn, an operation's at a time."""
+    @property
+    def batched(self) -> list[bool]:
+        """Whether each parameter's last axis is the batch."""
+        return [flag for operation in self.body for flag in operation.batched]
+
+    def prepare(self, slots, dtype):
+        """What the turns share, and the parameters."""
+        shared = [
+            None if any(stacked) else operation.prepare(own, dtype)
+            for operation, own, stacked in zip(
+                self.body,
+                by_operation(self.body, slots),
+                by_operation(self.body, self.is_stacked),
+                strict=True,
+            )
+        ]
+        return shared, slots
+
+    def _turn(self, ready, i, dtype):
+        """One turn's parameters, an operation's at a time, and what they prepare."""
+        shared, slots = ready
         own = [
             _at(slot, i) if stacked else slot
             for slot, stacked in zip(slots, self.is_stacked, strict=True)
         ]
-        return _by_operation(self.body, own)
+        own = by_operation(self.body, own)
+        stacked = by_operation(self.body, self.is_stacked)
+        prepared = [
+            operation.prepare(mine, dtype) if any(flags) else known
+            for operation, mine, flags, known in zip(self.body, own, stacked, shared, strict=True)
+        ]
+        return own, prepared
 
-    def apply(self, x, slots):
+    def apply(self, x, ready):
         """All turns, one after the other."""
 
-        def turn(i, x):
-            for operation, own in zip(self.body, self._turn(slots, i), strict=True):
-                x = operation.apply(x, own)
-            return x
+        def turn(i, carry):
+            (x,) = carry
+            _, prepared = self._turn(ready, i, x.dtype)
+            for operation, mine in zip(self.body, prepared, strict=True):
+                x = operation.apply(x, mine)
+            return (x,)
 
-        return _loop(self.count, lambda i, carry: (turn(i, carry[0]),), (x,))[0]
+        return loop(self.count, turn, (x,))[0]
 
-    def pull(self, after, cotangent, slots):
+    def pull(self, after, cotangent, ready):
         """State and cotangent before, and the gradients by the parameters."""
 
         def turn(i, carry):
             i = self.count - 1 - i
             after, cotangent, *totals = carry
-            own = self._turn(slots, i)
-            after, cotangent, gradients = pull(self.body, after, cotangent, own)
+            own, prepared = self._turn(ready, i, after.dtype)
+            after, cotangent, gradients = pull(self.body, after, cotangent, own, prepared)
             totals = [
-                _put(total, i, gradient) if stacked else total + gradient
-                for total, gradient, stacked in zip(
-                    totals, gradients, self.is_stacked, strict=True
-                )
+                put(total, i, gradient) if stacked else total + gradient
+                for total, gradient, stacked in zip(totals, gradients, self.is_stacked, strict=True)
             ]
             return (after, cotangent, *totals)
 
-        zeros = [ops.zeros_like(slot) for slot in slots]
-        before, cotangent, *totals = _loop(self.count, turn, (after, cotangent, *zeros))
+        zeros = [ops.zeros_like(slot) for slot in ready[1]]
+        before, cotangent, *totals = loop(self.count, turn, (after, cotangent, *zeros))
         return before, cotangent, totals
 
 
@@ -391,11 +460,12 @@ def _at(x, i):
     return ops.take(x, i, axis=0)
 
 
-def _put(total, i, value):
+def put(total, i, value):
+    """The total with its entry i, along the first axis, replaced."""
     return ops.scatter_update(total, ops.reshape(i, (1, 1)), ops.expand_dims(value, 0))
 
 
-def _loop(count: int, body, carry):
+def loop(count, body, carry):
     """`carry = body(i, carry)` for i = 0 … count - 1, differentiable on every backend."""
     if keras.backend.backend() == "jax":
         return ops.fori_loop(0, count, body, carry)
@@ -404,12 +474,12 @@ def _loop(count: int, body, carry):
         lambda i, *carry: i < count,
         lambda i, *carry: (i + 1, *body(i, carry)),
         (ops.convert_to_tensor(0, dtype="int32"), *carry),
-        maximum_iterations=count,
+        maximum_iterations=count if isinstance(count, int) else None,
     )
     return tuple(carry)
 
 
-def _by_operation(operations, slots) -> list[tuple]:
+def by_operation(operations, slots) -> list[tuple]:
     """Flat parameters as one tuple an operation."""
     result, start = [], 0
     for operation in operations:
@@ -418,26 +488,36 @@ def _by_operation(operations, slots) -> list[tuple]:
     return result
 
 
-def pull(operations: Sequence, after, cotangent, slots: Sequence[tuple], saved=None):
+def prepare(operations: Sequence, slots: Sequence, dtype) -> list:
+    """What each operation makes of its parameters before it acts."""
+    return [
+        operation.prepare(own, dtype)
+        for operation, own in zip(operations, by_operation(operations, slots), strict=True)
+    ]
+
+
+def pull(operations: Sequence, after, cotangent, slots: Sequence[tuple], ready, saved=None):
     """Go back through operations: state and cotangent before them, and flat gradients.
 
     Args:
         operations: those that were applied.
         after, cotangent: the state after them, and the loss' gradient by it.
         slots: their parameters, a tuple an operation.
+        ready: what they prepared.
         saved: the states before each, where they were kept; else they are found by undoing.
     """
     gradients: list = []
     for i in reversed(range(len(operations))):
-        operation, own = operations[i], slots[i]
+        operation = operations[i]
         if isinstance(operation, Repeat):
-            before, cotangent, found = operation.pull(after, cotangent, own)
+            before, cotangent, found = operation.pull(after, cotangent, ready[i])
             gradients = [*found, *gradients]
         else:
-            before = operation.undo(after, own) if saved is None else saved[i]
-            if own:
-                gradients = [*operation.gradient(before, after, cotangent, own), *gradients]
-            cotangent = operation.undo(cotangent, own)
+            before = operation.undo(after, ready[i]) if saved is None else saved[i]
+            if slots[i]:
+                found = operation.gradient(before, after, cotangent, slots[i])
+                gradients = [*found, *gradients]
+            cotangent = operation.undo(cotangent, ready[i])
         after = before
     return after, cotangent, gradients
 
@@ -458,27 +538,27 @@ def evolve(state, operations: Sequence, slots: Sequence, gradient: str = "adjoin
     if not operations:
         return state
 
-    def forward(state, slots):
+    def forward(state, ready):
         saved = []
-        for operation, own in zip(operations, _by_operation(operations, slots), strict=True):
+        for operation, mine in zip(operations, ready, strict=True):
             saved.append(state)
-            state = operation.apply(state, own)
+            state = operation.apply(state, mine)
         return state, saved
 
     if gradient == "backprop" or keras.backend.backend() == "torch":
         # Torch's custom functions have no second derivative.
-        return forward(state, slots)[0]
+        return forward(state, prepare(operations, slots, state.dtype))[0]
 
     @ops.custom_gradient
     def run(state, *slots):
-        result, saved = forward(state, slots)
+        ready = prepare(operations, slots, state.dtype)
+        result, saved = forward(state, ready)
 
         def backward(*arguments, upstream=None):
             cotangent = arguments[0] if upstream is None else upstream
             kept = saved if gradient == "saved" else None
-            _, cotangent, gradients = pull(
-                operations, result, cotangent, _by_operation(operations, slots), kept
-            )
+            own = by_operation(operations, slots)
+            _, cotangent, gradients = pull(operations, result, cotangent, own, ready, kept)
             return (cotangent, *gradients)
 
         return result, backward

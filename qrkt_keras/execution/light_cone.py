@@ -25,9 +25,7 @@ from qrkt_keras.circuits.lowering import PauliKey, pauli_matrix
 from qrkt_keras.execution.angles import select
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
-from qrkt_keras.execution.state_vector import StateVector
-
-NAME = "light_cone"
+from qrkt_keras.execution.state_vector import NAME, StateVector
 
 _TOLERANCE = 1e-9
 # No machine holds the state of more qubits: a wider cone is not walked to its end, it is the whole.
@@ -218,7 +216,7 @@ class LightCone:
             raise UnsupportedCircuitError(
                 NAME,
                 f"its widest light cone has {self.cones.max_qubits} of {spec.num_qubits} qubits, "
-                f"and engine={error.engine!r} refuses that: {error.reason}",
+                f"and {error.reason}",
             ) from error
         self.supports_jit = all(inner.supports_jit for inner in self.engines)
         self._sum = _Sum(self.cones.matrix, self.cones.constants)
@@ -228,6 +226,16 @@ class LightCone:
         """Estimated multiply-adds per example and copy."""
         groups = zip(self.cones.groups, self.engines, strict=True)
         return self._sum.flops + sum(group.num_cones * inner.flops for group, inner in groups)
+
+    @property
+    def num_operations(self) -> int:
+        """How many operations one forward pass runs one after the other."""
+        return sum(inner.num_operations for inner in self.engines)
+
+    def num_bytes(self, batch: int) -> float:
+        """Estimated peak of value and gradient."""
+        groups = zip(self.cones.groups, self.engines, strict=True)
+        return max((inner.num_bytes(batch * group.num_cones) for group, inner in groups), default=0)
 
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""

@@ -90,6 +90,15 @@ class PauliPropagation:
             + program.sum.flops
         )
 
+    @property
+    def num_operations(self) -> int:
+        """About how many operations one forward pass runs one after the other."""
+        return 10 + 10 * len(self._program.blocks)
+
+    def num_bytes(self, batch: int) -> float:
+        """Estimated peak of value and gradient: every intermediate number and its gradient."""
+        return 8.0 * batch * self.flops
+
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         program = self._program

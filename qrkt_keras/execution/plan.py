@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import pauli_propagation, state_vector, tfq
+from qrkt_keras.execution import light_cone, pauli_propagation, state_vector, tfq
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
 ENGINES = ("auto", pauli_propagation.NAME, state_vector.NAME, tfq.NAME)
 
-# What TFQ's copies between protos and states cost beside its arithmetic, in multiply-adds a row:
-# one 8-qubit layer takes it about 100 us a row on two cores.
-_TFQ_OVERHEAD = 1e5
+# Seconds of value and gradient: so many an operation, so many a multiply-add of the forward pass.
+# Fitted to the table tests/benchmarks/calibration.json by tests/benchmarks/calibrate.py.
+COEFFICIENTS = {
+    pauli_propagation.NAME: (1e-5, 1e-10),
+    state_vector.NAME: (1e-4, 1e-10),
+    tfq.NAME: (1e-3, 1e-9),
+}
+# A circuit with at most this many strings an observable needs no light cones beside them.
+_FEW_STRINGS = 2
+# Rows of a layer: images or sentences times tokens.
+_TYPICAL_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One engine's offer: multiply-adds and bytes for a batch, or the reason why not.
+    """One engine's offer: its estimated cost for a batch, or the reason why not.
 
     Args:
         engine: its name.
         multiply_adds: estimated, for the whole batch, forward only; None when refused.
-        num_bytes: estimated peak of intermediate values; None when refused.
+        num_bytes: estimated peak of intermediate values of value and gradient; None when refused.
+        seconds: estimated time of value and gradient on the machine of the calibration (two CPU
+            cores, TensorFlow without XLA): to compare engines by; None when refused.
+        note: how the engine would do it, if there is something to say.
         refusal: why the engine does not accept the circuit, or None.
     """
 
     engine: str
     multiply_adds: float | None = None
     num_bytes: float | None = None
+    seconds: float | None = None
+    note: str = ""
     refusal: str | None = None
 
 
@@ -64,15 +78,19 @@ class Plan:
                 text = f"refused: {candidate.refusal}"
             else:
                 text = (
-                    f"{candidate.multiply_adds:.3g} multiply-adds, "
-                    f"{candidate.num_bytes / 1e6:.3g} MB"
+                    f"{1e3 * candidate.seconds:.3g} ms, {candidate.multiply_adds:.3g} "
+                    f"multiply-adds, {candidate.num_bytes / 1e6:.3g} MB"
                 )
+                text += f" ({candidate.note})" if candidate.note else ""
             lines.append(f"{mark} {candidate.engine:<{width}}  {text}")
         return "\n".join(lines)
 
 
 def plan(spec: CircuitSpec, batch: int = 64, engine: str = "auto") -> Plan:
-    """Choose the engine for a circuit: the cheapest exact one that compiles, or the one asked for.
+    """Choose the engine for a circuit: the fastest exact one that compiles, or the one asked for.
+
+    The estimate is `seconds = a * operations + b * batch * multiply_adds`, with coefficients for
+    each engine that were fitted to measurements.
 
     `tfq` is offered beside the others but never chosen by "auto": it cannot compile under XLA, has
     no second derivative, and its adjoint gradient is right to about 2e-4 only.
@@ -114,9 +132,9 @@ def plan(spec: CircuitSpec, batch: int = 64, engine: str = "auto") -> Plan:
     if not exact:
         refusals = "; ".join(f"{c.engine}: {c.refusal}" for c in candidates if c.refusal)
         raise UnsupportedCircuitError("auto", refusals)
-    chosen = min(exact, key=lambda candidate: candidate.multiply_adds)
+    chosen = min(exact, key=lambda candidate: candidate.seconds)
     reason = (
-        "the fewest multiply-adds of the engines that accept it"
+        "the least estimated time of the engines that accept it"
         if len(exact) > 1
         else "the only exact engine that accepts it and compiles"
     )
@@ -156,12 +174,36 @@ def make_engine(
             "differentiator and repetitions belong to engine='tfq'. Received: "
             f"engine={engine!r}, differentiator={differentiator!r}, repetitions={repetitions!r}"
         )
-    name = plan(spec, engine=engine).engine
-    engines = {
-        pauli_propagation.NAME: pauli_propagation.PauliPropagation,
-        state_vector.NAME: state_vector.StateVector,
-    }
-    return engines[name](spec)
+    return _engine(plan(spec, engine=engine).engine, spec)
+
+
+def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_cone.LightCone:
+    """The state-vector engine of a circuit: on its light cones where that is cheaper.
+
+    Args:
+        spec: the circuit.
+
+    Raises:
+        UnsupportedCircuitError: neither the circuit nor its cones fit the memory.
+
+    Example:
+        >>> from qrkt_keras.circuits import templates
+        >>> reduced_state_vector(templates.hardware_efficient(20, num_layers=3)).cones.max_qubits
+        5
+    """
+    if light_cone.cones(spec).is_whole:
+        return state_vector.StateVector(spec)
+    cut = light_cone.LightCone(spec)
+    try:
+        whole = state_vector.StateVector(spec)
+    except UnsupportedCircuitError:
+        return cut
+    return min(cut, whole, key=lambda engine: _seconds(engine, _TYPICAL_BATCH))
+
+
+def _seconds(engine, batch: int) -> float:
+    per_operation, per_multiply_add = COEFFICIENTS[engine.name]
+    return per_operation * engine.num_operations + per_multiply_add * batch * engine.flops
 
 
 def check_engine(engine: str) -> None:
@@ -170,18 +212,43 @@ def check_engine(engine: str) -> None:
         raise ValueError(f"engine must be one of {ENGINES}. Received: {engine!r}")
 
 
+@functools.lru_cache(maxsize=256)
+def _engine(name: str, spec: CircuitSpec):
+    """An engine, or of TFQ's what says its costs. Engines are not changed by running."""
+    if name == pauli_propagation.NAME:
+        return pauli_propagation.PauliPropagation(spec)
+    if name == state_vector.NAME:
+        return reduced_state_vector(spec)
+    tfq.check(spec)
+    return tfq.Costs(spec)
+
+
 def _offer(name: str, spec: CircuitSpec, batch: int) -> Candidate:
     try:
-        if name == pauli_propagation.NAME:
-            engine = pauli_propagation.PauliPropagation(spec)
-            flops, values = engine.flops, engine.flops
-        elif name == state_vector.NAME:
-            engine = state_vector.StateVector(spec)
-            # Backpropagation keeps the state after every step.
-            flops, values = engine.flops, 2.0 * 2**spec.num_qubits * len(spec.circuit)
-        else:
-            tfq.check(spec)
-            flops, values = tfq.flops(spec) + _TFQ_OVERHEAD, 2.0 * 2**spec.num_qubits
+        if name == state_vector.NAME and _needs_no_state(spec):
+            # At hundreds of qubits the search for light cones would take longer than the answer.
+            state_vector.StateVector(spec)
+        engine = _engine(name, spec)
     except UnsupportedCircuitError as error:
         return Candidate(name, refusal=error.reason)
-    return Candidate(name, multiply_adds=batch * flops, num_bytes=4.0 * batch * values)
+    note = ""
+    if isinstance(engine, light_cone.LightCone):
+        groups = engine.cones.groups
+        note = " and ".join(
+            f"{group.num_cones} light cones of {group.spec.num_qubits} qubits" for group in groups
+        )
+    return Candidate(
+        name,
+        multiply_adds=batch * engine.flops,
+        num_bytes=engine.num_bytes(batch),
+        seconds=_seconds(engine, batch),
+        note=note,
+    )
+
+
+def _needs_no_state(spec: CircuitSpec) -> bool:
+    try:
+        strings = _engine(pauli_propagation.NAME, spec).num_strings
+    except UnsupportedCircuitError:
+        return False
+    return strings <= _FEW_STRINGS * spec.num_observables

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import sympy
@@ -18,8 +18,8 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.execution import spins
-from qrkt_keras.execution.evolution import Block, PauliRotation, Permutation, Phases, Repeat, Rows
-from qrkt_keras.execution.layering import Layer, Step, repetitions
+from qrkt_keras.execution.evolution import Block, PauliRotation, Permutation, Phases, Rows
+from qrkt_keras.execution.layering import Layer, Step
 
 # Up to this many qubits, one matrix acts on all of them.
 _ONE_BLOCK = 5
@@ -136,7 +136,11 @@ class _Builder:
             return any(run[0] <= qubit < sum(run) for qubit in sequences)
 
         if touches(self._main):
-            self._open["main"].append(factor(self._main))
+            part = factor(self._main)
+            # One with weights at most, so that deep circuits are many equal blocks: a loop.
+            if part.sequences and any(other.sequences for other in self._open["main"]):
+                self.flush()
+            self._open["main"].append(part)
         if touches(self._lead):
             if self._mixes:
                 self.flush()
@@ -250,9 +254,7 @@ class _Builder:
         bits = basis_bits(self.spec.num_qubits)
         diagonal = np.ones(2**self.spec.num_qubits, dtype=np.complex128)
         for step in constants:
-            rows = sum(
-                bits[q] << (len(step.qubits) - 1 - i) for i, q in enumerate(step.qubits)
-            )
+            rows = sum(bits[q] << (len(step.qubits) - 1 - i) for i, q in enumerate(step.qubits))
             diagonal *= (np.diagonal(step.matrix) / step.matrix[0, 0])[rows]
         return _clean(diagonal)
 

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 
 import numpy as np
 from keras import ops
 
-from qrkt_keras.circuits import CircuitSpec
+from qrkt_keras.circuits import CircuitSpec, Unitary
 from qrkt_keras.execution import evolution, spins
 from qrkt_keras.execution.angles import Angles
+from qrkt_keras.execution.chunks import in_chunks
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.evolution import Block, Repeat
-from qrkt_keras.execution.layering import layers, repetitions, split_prefix
+from qrkt_keras.execution.layering import BASES, Layer, layers, repetitions, split_prefix
 from qrkt_keras.execution.schedule import (
     Scheduled,
     basis_bits,
-    blocks,
     layout,
     real_matrix,
     schedule,
 )
 
 NAME = "state_vector"
-MAX_QUBITS = 24
+# A batch whose states take more goes through in chunks, and is found by undoing on the way back.
+CHUNK_BYTES = 2**30
 
+# How many states value and gradient hold at a time, measured (tests/benchmarks/memory.py).
+_STATES = 8
 # A pattern that comes this often is a loop.
 _REPEATS = 8
-# The states before at most this many operations are kept for the way back.
-_SAVED = 48
 # The batch to plan for where it is not known.
 _UNKNOWN_BATCH = 256
 
 
+def machine_memory() -> int:
+    """The bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 class StateVector:
     """Expectation values from the state `psi`, kept as real numbers, layer by layer.
+
+    Single-qubit gates between entanglers are one matrix a block of qubits, data rotations are
+    phases, CNOTs are permutations; patterns that repeat are loops. What no data drive is made into
+    one matrix where the batch is larger than the state. A batch whose states would take more than
+    `CHUNK_BYTES` goes through in chunks. See docs/engines.md.
 
     Args:
         spec: the circuit.
@@ -51,7 +63,8 @@ class StateVector:
         `(B, copies, num_observables)`.
 
     Raises:
-        UnsupportedCircuitError: more than `MAX_QUBITS` qubits, or a gate without Pauli form.
+        UnsupportedCircuitError: one example's state does not fit the machine's memory, or a gate
+            has no Pauli form.
 
     Example:
         >>> import numpy as np
@@ -65,12 +78,13 @@ class StateVector:
     supports_jit = True
 
     def __init__(self, spec: CircuitSpec, gradient: str = "auto", scan: bool | None = None):
-        if spec.num_qubits > MAX_QUBITS:
-            gigabytes = 2 ** (spec.num_qubits + 3) / 1e9
+        needed, memory = _STATES * 2.0 ** (spec.num_qubits + 3), machine_memory()
+        if needed > memory:
             raise UnsupportedCircuitError(
                 NAME,
-                f"a state of {spec.num_qubits} qubits takes {gigabytes:.3g} GB an example, the "
-                f"limit is {MAX_QUBITS} qubits. Received: num_qubits={spec.num_qubits}",
+                f"a state of {spec.num_qubits} qubits takes {needed / _STATES / 1e9:.3g} GB, and "
+                f"value and gradient of one example {needed / 1e9:.3g} GB; this machine has "
+                f"{memory / 1e9:.3g} GB. Received: num_qubits={spec.num_qubits}",
             )
         self.spec = spec
         self._gradient = gradient
@@ -85,29 +99,105 @@ class StateVector:
         # What comes before any data acts on one state, not on a batch.
         at_least = {None: _REPEATS, True: 2, False: len(items) + 1}[scan]
         self._matrices = _Matrices(items, spec, self._rows)
-        self._before = _Part(items[:first_driven], at_least, self._matrices, spec)
-        self._after = _Part(items[first_driven:], at_least, self._matrices, spec)
+        self.before = _Part(items[:first_driven], at_least, self._matrices, spec)
+        self.after = _Part(items[first_driven:], at_least, self._matrices, spec)
         self._read_out = _ReadOut(spec)
 
     @property
     def flops(self) -> float:
         """Estimated multiply-adds per example and copy."""
-        return self._after.multiply_adds + self._read_out.multiply_adds
+        product = 4.0 * self._rows.size
+        return product + self.after.multiply_adds + self._read_out.multiply_adds
+
+    @property
+    def num_operations(self) -> int:
+        """How many operations one forward pass runs one after the other, loops unrolled."""
+        return 4 + self.before.num_operations + self.after.num_operations
+
+    def num_bytes(self, batch: int) -> float:
+        """Estimated peak of value and gradient, one copy."""
+        state = 2.0 ** (self.spec.num_qubits + 3)
+        whole = max(float(CHUNK_BYTES), _STATES * state)
+        return min(batch * _STATES * state, whole)
+
+    def matrix_products(self, batch: int, copies: int = 1) -> list[tuple[int, int, int, int]]:
+        """The real matrix products of one forward pass, `(rows, inner, columns, count)`.
+
+        Args:
+            batch: how many examples.
+            copies: how many circuits.
+        """
+        return self.after.matrix_products(self._rows, batch, copies)
 
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
-        copies = weights.shape[0]
+        copies, batch = weights.shape[0], inputs.shape[0]
         matrices = self._matrices(inputs, weights)
-        state = self._product(inputs, weights)
-        if state.shape[0] != copies:
-            state = ops.repeat(state, copies, axis=0)
-        state = self._run(self._before, state, inputs, weights, matrices, 1)
+        most = max(1, CHUNK_BYTES // (_STATES * copies * 2 ** (self.spec.num_qubits + 3)))
+        is_large = batch > most if batch is not None else most < _UNKNOWN_BATCH
+        if is_large and self._gradient != "backprop":
+            values = self._in_chunks(most, inputs, weights, matrices)
+        else:
+            values = self._at_once(inputs, weights, matrices)
+        return fill(ops.transpose(values, (2, 0, 1)), inputs, weights)
+
+    def _at_once(self, inputs, weights, matrices):
+        state = _alike(self._product(inputs, weights), weights.shape[0])
+        state = self._run(self.before, state, inputs, weights, matrices, 1)
         batch = inputs.shape[0]
-        if state.shape[2] == 1 and batch != 1 and self._after.operations:
+        if state.shape[2] == 1 and batch != 1 and self.after.operations:
             state = ops.repeat(state, ops.shape(inputs)[0], axis=2)
-        state = self._run(self._after, state, inputs, weights, matrices, batch)
-        values = ops.transpose(self._read_out(state), (2, 0, 1))
-        return fill(values, inputs, weights)
+        return self._read_out(self._run(self.after, state, inputs, weights, matrices, batch))
+
+    def _in_chunks(self, size: int, inputs, weights, matrices):
+        """The same, a chunk of the batch at a time; each is computed again on the way back."""
+        operations = self.after.operations
+        slots = [slot for own in self.after.slots(inputs, weights, matrices) for slot in own]
+        if self._product.is_driven:
+            start = [
+                _alike(part, weights.shape[0]) for part in self._product.factors(inputs, weights)
+            ]
+        else:
+            state = _alike(self._product(inputs, weights), weights.shape[0])
+            start = [self._run(self.before, state, inputs, weights, matrices, 1)]
+        batched = [slot.shape[-1] != 1 for slot in start]
+        for operation in operations:
+            batched += operation.batched
+        tensors = [*start, *slots]
+        batched = [flag and t.shape[-1] != 1 for flag, t in zip(batched, tensors, strict=True)]
+
+        def merge(own, shared):
+            own, shared = iter(own), iter(shared)
+            return [next(own) if flag else next(shared) for flag in batched]
+
+        def split(tensors):
+            pairs = list(zip(tensors, batched, strict=True))
+            return [t for t, flag in pairs if flag], [t for t, flag in pairs if not flag]
+
+        def chunk(own, shared):
+            merged = merge(own, shared)
+            first, rest = merged[: len(start)], merged[len(start) :]
+            if self._product.is_driven:
+                state = self._product.state(first)
+            else:
+                state = ops.repeat(first[0], size, axis=2)
+            ready = evolution.prepare(operations, rest, state.dtype)
+            for operation, mine in zip(operations, ready, strict=True):
+                state = operation.apply(state, mine)
+
+            def pull(upstream):
+                cotangent = self._read_out.pull(state, upstream)
+                grouped = evolution.by_operation(operations, rest)
+                _, cotangent, found = evolution.pull(operations, state, cotangent, grouped, ready)
+                if self._product.is_driven:
+                    by_start = self._product.pull(first, cotangent)
+                else:
+                    by_start = [ops.sum(cotangent, axis=2, keepdims=True)]
+                return split([*by_start, *found])
+
+            return self._read_out(state), pull
+
+        return in_chunks(chunk, size, *split(tensors))
 
     def _run(self, part, state, inputs, weights, matrices, batch):
         """The state after a part of the circuit, with what can be fused over the batch fused."""
@@ -123,15 +213,15 @@ class StateVector:
                 matrix = self._unitary(taken, own, weights)
                 operations.append(Block(self._rows, 0, self.spec.num_qubits))
                 flat.append(matrix)
-        return evolution.evolve(state, operations, flat, self._how(operations))
+        how = self._how(operations, batch, weights.shape[0])
+        return evolution.evolve(state, operations, flat, how)
 
-    def _how(self, operations) -> str:
+    def _how(self, operations, batch, copies) -> str:
         if self._gradient != "auto":
             return self._gradient
-        is_short = len(operations) <= _SAVED and not any(
-            isinstance(operation, Repeat) for operation in operations
-        )
-        return "saved" if is_short else "adjoint"
+        saved = copies * (batch or _UNKNOWN_BATCH) * 4 * self._rows.size * len(operations)
+        is_long = any(isinstance(operation, Repeat) for operation in operations)
+        return "adjoint" if is_long or saved > CHUNK_BYTES else "saved"
 
     def _unitary(self, operations, slots, weights):
         """A run of operations that no data drive as one matrix, made of its columns."""
@@ -143,7 +233,8 @@ class StateVector:
         columns = ops.convert_to_tensor(identity.reshape(1, 2 * size, size), dtype=weights.dtype)
         columns = ops.repeat(columns, weights.shape[0], axis=0)
         flat = [slot for group in slots for slot in group]
-        columns = evolution.evolve(columns, operations, flat, self._how(operations))
+        how = self._how(operations, size, weights.shape[0])
+        columns = evolution.evolve(columns, operations, flat, how)
         columns = ops.reshape(columns, (-1, first, 2, last, first, last))
         times_i = ops.stack([-columns[:, :, 1], columns[:, :, 0]], axis=2)
         matrix = ops.stack([columns, times_i], axis=5)
@@ -166,22 +257,44 @@ class _ProductState:
         self._spins = spins.Spins(sequences, spec)
 
     def __call__(self, inputs, weights):
-        real, imag = spins.spinor(self._spins(inputs, weights))
-        factors = [(real[:, q], imag[:, q]) for q in range(self._rows.num_qubits)]
-        leading = self._rows.leading
-        (a, b), (c, d) = (
-            evolution.outer(group) if group else (ops.ones_like(real[:, 0, :1]), None)
-            for group in (factors[:leading], factors[leading:])
-        )
-        c, d = c[:, None], d[:, None]
-        if b is None:
-            real, imag = c, d
-        else:
-            a, b = a[:, :, None], b[:, :, None]
-            real, imag = a * c - b * d, a * d + b * c
-        state = ops.stack([real, imag], axis=2)
-        shape = (state.shape[0], self._rows.size, ops.shape(state)[-1])
-        return ops.reshape(state, shape)
+        """`(copies or C or 1, rows, B or 1)`."""
+        return self.state(self.factors(inputs, weights))
+
+    def factors(self, inputs, weights) -> list:
+        """Real and imaginary parts of the qubits' amplitudes, `(copies, qubits, 2, batch)`."""
+        return list(spins.spinor(self._spins(inputs, weights)))
+
+    def state(self, factors):
+        """Their outer product."""
+        leading, others = self._halves(factors)
+        (a, b), (c, d) = evolution.outer(leading), evolution.outer(others)
+        a, b, c, d = a[:, :, None], b[:, :, None], c[:, None], d[:, None]
+        state = ops.stack([a * c - b * d, a * d + b * c], axis=2)
+        return ops.reshape(state, (state.shape[0], self._rows.size, ops.shape(state)[-1]))
+
+    def _halves(self, factors):
+        real, imag = factors
+        pairs = [(real[:, q], imag[:, q]) for q in range(self._rows.num_qubits)]
+        # A qubit that is not there, where no qubit leads.
+        one = ops.ones_like(real[:, 0, :1])
+        return pairs[: self._rows.leading] or [(one, ops.zeros_like(one))], pairs[
+            self._rows.leading :
+        ]
+
+    def pull(self, factors, cotangent) -> list:
+        """The gradients by the factors."""
+        leading, others = self._halves(factors)
+        shape = (cotangent.shape[0], *self._rows.shape, ops.shape(cotangent)[-1])
+        cotangent = ops.reshape(cotangent, shape)
+        size = (cotangent.shape[0], 2**self._rows.num_qubits, ops.shape(cotangent)[-1])
+        pair = [ops.reshape(cotangent[:, :, part], size) for part in range(2)]
+        by_factor = evolution.outer_pull(leading, others, pair)[-self._rows.num_qubits :]
+        return [ops.stack([pair[part] for pair in by_factor], axis=1) for part in range(2)]
+
+
+def _alike(x, copies: int):
+    """With an axis of all copies."""
+    return x if x.shape[0] == copies else ops.repeat(x, copies, axis=0)
 
 
 class _Matrices:
@@ -276,12 +389,12 @@ class _Part:
         self._sources: list[list] = []
         self._is_driven: list[bool] = []
         self._costs: list[float] = []
+        self._counts: list[int] = []
         for start, period, count in repetitions([item.signature for item in items], at_least):
-            turns = [
-                items[start + i * period : start + (i + 1) * period] for i in range(count)
-            ]
+            turns = [items[start + i * period : start + (i + 1) * period] for i in range(count)]
             cost = sum(item.multiply_adds for turn in turns for item in turn)
             self._costs.append(cost)
+            self._counts.append(period * count)
             self._is_driven.append(any(item.is_driven for item in turns[0]))
             columns = [column for column in zip(*turns, strict=True) if _has_slot(column[0])]
             if count == 1:
@@ -296,7 +409,30 @@ class _Part:
 
     @property
     def multiply_adds(self) -> float:
+        """Estimated, a column of the state, forward."""
         return sum(self._costs)
+
+    @property
+    def num_operations(self) -> int:
+        """With the turns of loops."""
+        return sum(self._counts)
+
+    def matrix_products(self, rows, batch: int, copies: int) -> list[tuple[int, int, int, int]]:
+        """`(rows, inner, columns, count)` of the real products of one forward pass."""
+        products: Counter = Counter()
+        for piece in self.pieces(rows, batch):
+            columns = batch
+            if piece.step == 2:
+                columns = 2**rows.num_qubits
+                products[(rows.size, rows.size, batch)] += copies
+            for operation in self.operations[piece.start : piece.stop]:
+                body = operation.body if isinstance(operation, Repeat) else (operation,)
+                times = operation.count if isinstance(operation, Repeat) else 1
+                for block in body:
+                    if isinstance(block, Block):
+                        dim = 2**block.size * (1 if block.is_real else 2)
+                        products[(dim, dim, rows.size // dim * columns)] += times * copies
+        return [(*shape, count) for shape, count in products.items()]
 
     def slots(self, inputs, weights, matrices) -> list[tuple]:
         """The parameters, a tuple an operation; angles that are used twice are made once."""
@@ -306,7 +442,7 @@ class _Part:
             for sources in self._sources
         ]
 
-    def pieces(self, rows, batch: int) -> list[range]:
+    def pieces(self, rows, batch: int) -> list[slice]:
         """Runs of operations: as they are (step 1), or to be one matrix (step 2, see `_fuses`)."""
         pieces = []
         start = 0
@@ -384,12 +520,13 @@ class _ReadOut:
         index = {qubit: i for i, qubit in enumerate(spec.qubits)}
         self._rows = layout(spec.num_qubits)
         bits = basis_bits(spec.num_qubits)
+        self.multiply_adds = 0.0
         bases: list[dict[int, str]] = []
         tables: list[np.ndarray] = []
         for column, observable in enumerate(spec.observables):
             for term in observable:
                 letters = {index[qubit]: str(letter) for qubit, letter in term.items()}
-                for basis, table in zip(bases, tables, strict=True):
+                for basis, table in zip(bases, tables, strict=True):  # noqa: B007
                     if all(basis.get(qubit, letter) == letter for qubit, letter in letters.items()):
                         break
                 else:
@@ -402,32 +539,43 @@ class _ReadOut:
         self._bases = []
         for basis, table in zip(bases, tables, strict=True):
             signs = np.stack([self._rows.arrange(np.stack([row, row])) for row in table])
-            self._bases.append((_change_of_basis(basis, spec), signs))
+            items = _change_of_basis(basis, spec)
+            self._bases.append(([item.operation for item in items], signs))
+            self.multiply_adds += self._rows.size * (1 + len(signs))
+            self.multiply_adds += sum(item.multiply_adds for item in items)
 
-    @property
-    def multiply_adds(self) -> float:
-        return sum(
-            self._rows.size * (1 + len(signs)) + sum(item.multiply_adds for item in items)
-            for items, signs in self._bases
-        )
+    def _rotated(self, state):
+        """For every basis: the operations into it, what they prepare, the state, the signs."""
+        for operations, signs in self._bases:
+            ready = evolution.prepare(operations, (), state.dtype)
+            rotated = state
+            for operation, mine in zip(operations, ready, strict=True):
+                rotated = operation.apply(rotated, mine)
+            yield operations, ready, rotated, ops.convert_to_tensor(signs, dtype=state.dtype)
 
     def __call__(self, state):
+        """`(copies, num_observables, batch)`."""
+        values = [
+            ops.matmul(signs, ops.square(rotated)) for *_, rotated, signs in self._rotated(state)
+        ]
+        return sum(values[1:], values[0])
+
+    def pull(self, state, upstream):
+        """The loss' gradient by the state, from the one by the values."""
         total = None
-        for items, signs in self._bases:
-            rotated = state
-            for item in items:
-                rotated = item.operation.apply(rotated, ())
-            signs = ops.convert_to_tensor(signs, dtype=state.dtype)
-            value = ops.matmul(signs, ops.square(rotated))
-            total = value if total is None else total + value
+        for operations, ready, rotated, signs in self._rotated(state):
+            cotangent = 2 * rotated * ops.matmul(ops.transpose(signs), upstream)
+            _, cotangent, _ = evolution.pull(
+                operations, rotated, cotangent, [()] * len(operations), ready
+            )
+            total = cotangent if total is None else total + cotangent
         return total
 
 
 def _change_of_basis(basis: dict[int, str], spec: CircuitSpec) -> list[Scheduled]:
-    from qrkt_keras.circuits import Unitary
-    from qrkt_keras.execution.layering import BASES, Layer
-
     steps = [
-        Unitary((qubit,), BASES[letter].conj().T) for qubit, letter in basis.items() if letter in BASES
+        Unitary((qubit,), BASES[letter].conj().T)
+        for qubit, letter in basis.items()
+        if letter in BASES
     ]
     return schedule([Layer("turns", tuple(steps))], spec) if steps else []

@@ -17,6 +17,9 @@ from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
 NAME = "tfq"
+
+# What a row costs a gate beside arithmetic, in multiply-adds, see tests/benchmarks/calibrate.py.
+_PARSING = 1e4
 MAX_QUBITS = 26
 
 DIFFERENTIATORS = ("adjoint", "parameter_shift", "forward_difference", "central_difference")
@@ -263,7 +266,26 @@ def _expectation_op(differentiator: str, sampled: bool):
     return maker.generate_differentiable_op(analytic_op=tfq.get_expectation_op())
 
 
-def flops(spec: CircuitSpec) -> float:
-    """Estimated multiply-adds per example and copy: a state vector, gate by gate."""
-    gates = sum(2.0 ** len(operation.qubits) for operation in spec.circuit.all_operations())
-    return 2.0**spec.num_qubits * (2 * gates + 4 * spec.num_observables)
+class Costs:
+    """What the engine is estimated to cost: TFQ's state vector, gate by gate, adjoint gradients.
+
+    Args:
+        spec: a circuit that the engine accepts.
+    """
+
+    name = NAME
+    # One call; what it does a row is in `flops`.
+    num_operations = 1
+
+    def __init__(self, spec: CircuitSpec):
+        size = 2.0**spec.num_qubits
+        gates = sum(2.0 ** len(operation.qubits) for operation in spec.circuit.all_operations())
+        # Protos are parsed and resolved for every row.
+        parsing = _PARSING * sum(1 for _ in spec.circuit.all_operations())
+        self.flops = size * (2 * gates + 4 * spec.num_observables) + parsing
+        self._state = 8.0 * size
+
+    def num_bytes(self, batch: int) -> float:
+        """Estimated peak: a few states at a time, and the results."""
+        del batch
+        return 4.0 * self._state

@@ -5,6 +5,9 @@ from __future__ import annotations
 from benchmarks import circuits
 from benchmarks.cases import LARGEST_STATE, Case, Refused, Subject, arrays
 
+# Lightning gets as many rows as have this many gates together, 32 at most: Python hands it over
+# gate by gate, and a deep circuit would take minutes a call.
+LIGHTNING_GATES = 10_000
 LIGHTNING_ROWS = 32
 
 
@@ -74,7 +77,7 @@ class PennyLaneLightning:
         qml, circuit = self._qml, case.circuit()
         if circuit.num_qubits > LARGEST_STATE:
             raise Refused(f"a state vector of {circuit.num_qubits} qubits")
-        rows = min(case.batch, LIGHTNING_ROWS)
+        rows = max(1, min(case.batch, LIGHTNING_ROWS, LIGHTNING_GATES // len(circuit.gates)))
         device = qml.device("lightning.qubit", wires=circuit.num_qubits)
 
         @qml.qnode(device, interface="autograd", diff_method="adjoint")

@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import selectors
+import signal
 import statistics
 import subprocess
 import sys
@@ -152,7 +153,9 @@ class Worker:
                 raise Stopped(f"needs more than {self._largest_mb / 1024:.0f} GB")
         line = self._process.stdout.readline()
         if not line:
-            raise Stopped(f"its process ended with status {self._process.wait()}")
+            status = self._process.wait()
+            killed = status == -signal.SIGKILL
+            raise Stopped("out of memory" if killed else f"its process ended, status {status}")
         return json.loads(line)
 
     def _held_mb(self) -> float:

@@ -492,9 +492,7 @@ def test_jax(tmp_path):
 
 
 def test_a_cone_that_is_too_wide_is_refused_with_its_size():
-    with pytest.raises(
-        UnsupportedCircuitError, match="light_cone.*31 of 64 qubits.*state_vector.*GB"
-    ):
+    with pytest.raises(UnsupportedCircuitError, match="state_vector.*31 of 64 qubits.*GB"):
         LightCone(templates.hardware_efficient(64, 16))
 
 

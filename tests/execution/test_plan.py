@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from qrkt_keras.circuits import templates
-from qrkt_keras.execution import ENGINES, UnsupportedCircuitError, make_engine, plan
+from qrkt_keras.execution import (
+    ENGINES,
+    StateVector,
+    UnsupportedCircuitError,
+    make_engine,
+    plan,
+)
 
 
 @pytest.mark.parametrize("template", ["rx_ring", "ry_ring"])
@@ -28,7 +34,31 @@ def test_costs_grow_with_the_batch():
     small, large = (plan(templates.ry_ring(4), batch=batch).candidates for batch in (8, 80))
     for one, ten in zip(small, large, strict=True):
         assert ten.multiply_adds == pytest.approx(10 * one.multiply_adds)
-        assert ten.num_bytes == pytest.approx(10 * one.num_bytes)
+        assert one.seconds < ten.seconds <= 10 * one.seconds
+        # TFQ holds a few states at a time, whatever the batch.
+        more = 1 if one.engine == "tfq" else 10
+        assert ten.num_bytes == pytest.approx(more * one.num_bytes)
+
+
+def test_local_observables_of_wide_circuits_run_on_light_cones():
+    spec = templates.hardware_efficient(20, num_layers=3)
+    chosen = plan(spec)
+    assert chosen.engine == "state_vector"
+    assert "20 light cones of 5 qubits" in chosen.explain()
+    assert make_engine(spec).cones.amplitudes == 640
+    offer = next(c for c in chosen.candidates if c.engine == "state_vector")
+    assert offer.num_bytes < 64 * 2**20 * 8 / 100
+
+
+def test_light_cones_only_where_they_are_faster():
+    # Eight cones of five qubits are more to do than one state of eight.
+    engine = make_engine(templates.hardware_efficient(8, num_layers=3), "state_vector")
+    assert isinstance(engine, StateVector)
+
+
+def test_more_than_the_memory_says_how_much_it_would_take():
+    with pytest.raises(UnsupportedCircuitError, match=r"value and gradient of one example .* GB"):
+        plan(templates.rx_ring(40, num_layers=3), engine="state_vector")
 
 
 def test_an_engine_asked_for_is_kept_or_refused():
@@ -39,7 +69,7 @@ def test_an_engine_asked_for_is_kept_or_refused():
 
 def test_when_nothing_fits_every_reason_is_given():
     with pytest.raises(UnsupportedCircuitError) as error:
-        plan(templates.hardware_efficient(40, num_layers=8))
+        plan(templates.hardware_efficient(80, num_layers=30))
     assert all(engine in str(error.value) for engine in ENGINES[1:])
 
 

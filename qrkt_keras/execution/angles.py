@@ -54,7 +54,10 @@ class Angles:
         self.size = len(expressions)
         columns = {symbol: (0, i) for i, symbol in enumerate(spec.inputs)}
         columns |= {symbol: (1, i) for i, symbol in enumerate(spec.weights)}
-        linear = (np.zeros((self.size, spec.num_inputs)), np.zeros((self.size, spec.num_weights)))
+        # By row and column: a deep circuit's table would be mostly zeros.
+        linear: tuple[list[dict[int, float]], ...] = tuple(
+            [{} for _ in expressions] for _ in range(2)
+        )
         self._constant = np.zeros(self.size)
         self._terms: list[tuple[int, sympy.Expr]] = []
         self._columns = columns
@@ -67,10 +70,12 @@ class Angles:
                     self._constant[row] += float(coefficient)
                 elif rest.is_Symbol:
                     source, column = columns[rest]
-                    linear[source][row, column] += float(coefficient)
+                    entries = linear[source][row]
+                    entries[column] = entries.get(column, 0.0) + float(coefficient)
                 else:
                     self._terms.append((row, term))
-        self._linear = tuple(_LinearPart(matrix) for matrix in linear)
+        widths = (spec.num_inputs, spec.num_weights)
+        self._linear = tuple(map(_LinearPart, linear, widths))
 
     def __call__(self, inputs, weights):
         sources = (inputs, ops.expand_dims(weights, 0))
@@ -93,14 +98,19 @@ class Angles:
 
 
 class _LinearPart:
-    def __init__(self, matrix: np.ndarray):
-        self.is_zero = not matrix.any()
+    def __init__(self, rows: list[dict[int, float]], width: int):
+        self.is_zero = not any(rows)
         if self.is_zero:
             return
-        self._matrix = matrix
-        used = np.count_nonzero(matrix, axis=1)
-        self._indices = matrix.astype(bool).argmax(axis=1).tolist() if (used <= 1).all() else None
-        self._scale = matrix.sum(axis=1)
+        self._scale = np.array([sum(entries.values()) for entries in rows])
+        if all(len(entries) <= 1 for entries in rows):
+            self._indices = [next(iter(entries), 0) for entries in rows]
+            return
+        self._indices = None
+        self._matrix = np.zeros((len(rows), width))
+        for row, entries in enumerate(rows):
+            for column, coefficient in entries.items():
+                self._matrix[row, column] = coefficient
 
     def __call__(self, x):
         if self._indices is None:

@@ -32,6 +32,8 @@ CHUNK_BYTES = 2**30
 _STATES = 8
 # A pattern that comes this often is a loop.
 _REPEATS = 8
+# Up to so many matrices are taken apart at once; of more, most belong to a loop.
+_UNSTACKED = 32
 # The batch to plan for where it is not known.
 _UNKNOWN_BATCH = 256
 
@@ -478,6 +480,8 @@ class _MatrixSource:
     def __call__(self, inputs, weights, matrices, made):
         stack = matrices[self._form]
         if not self.is_stacked:
+            if stack.shape[0] > _UNSTACKED:
+                return stack[self._indices[0]]
             key = ("matrices", self._form)
             if key not in made:
                 made[key] = ops.unstack(stack, num=stack.shape[0], axis=0)

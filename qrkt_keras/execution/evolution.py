@@ -11,6 +11,7 @@ also carries a cotangent back.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -143,13 +144,16 @@ class Block:
         """`M^T x`."""
         return self._move_back(ops.matmul(ops.swapaxes(matrix, -1, -2), self._move(x)), x)
 
-    def gradient(self, before, after, cotangent, slots):
+    def pull(self, before, after, cotangent, slots, matrix):
         """By the matrix: `cotangent before^T`."""
         del after
+        by_state = self.undo(cotangent, matrix)
+        if not slots:
+            return by_state, ()
         result = ops.einsum("cqip,cqjp->cqij", self._move(cotangent), self._move(before))
         if slots[0].shape[1] != result.shape[1]:
             result = ops.sum(result, axis=1, keepdims=True)
-        return (result,)
+        return by_state, (result,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +183,12 @@ class Phases:
     def batched(self) -> list[bool]:
         """Whether each parameter's last axis is the batch."""
         return [True] * self.num_slots
+
+    @functools.cached_property
+    def signature(self):
+        """Equal for operations that make the same of the same angles."""
+        constant = None if self.constant is None else self.constant.tobytes()
+        return self.strings.tobytes(), constant
 
     def _split(self, x):
         x = _reshape(x, x.shape[0], *self.rows.shape)
@@ -245,14 +255,22 @@ class Phases:
         y = ops.stack([re, im], 2)
         return _reshape(y, y.shape[0], self.rows.size)
 
-    def gradient(self, before, after, cotangent, slots):
-        """By the angles: `S^T Im(conj(c) psi) / 2`, the same before and after a diagonal."""
-        del before
-        (re, im), (cre, cim) = self._split(after), self._split(cotangent)
+    def pull(self, before, after, cotangent, slots, diagonal):
+        """By the angles: `S^T Im(conj(c) psi) / 2`, the same before and after a diagonal.
+
+        Taken before it, where the parts of both are at hand: splitting a state is a pass over it.
+        """
+        del after
+        real, imag = diagonal
+        if not slots:
+            return self.undo(cotangent, diagonal), ()
+        cre, cim = self._split(cotangent)
+        cre, cim = real * cre + imag * cim, real * cim - imag * cre
+        re, im = self._split(before)
         value = cre * im - cim * re
         value = _reshape(value, value.shape[0], 2**self.rows.num_qubits)
         strings = ops.convert_to_tensor(self.strings / 2, dtype=value.dtype)
-        return (_shared(ops.matmul(strings, value), slots[0]),)
+        return self._join(cre, cim), (_shared(ops.matmul(strings, value), slots[0]),)
 
 
 def outer(factors):
@@ -328,6 +346,11 @@ class Permutation:
         """`P^T x`."""
         return ops.take(x, np.argsort(self.source).astype("int32"), axis=1)
 
+    def pull(self, before, after, cotangent, slots, ready):
+        """It has no parameter."""
+        del before, after, slots
+        return self.undo(cotangent, ready), ()
+
 
 @dataclass(frozen=True, eq=False)
 class PauliRotation:
@@ -365,11 +388,11 @@ class PauliRotation:
         cos, sin = turn
         return cos * x - sin * self._generator(x)
 
-    def gradient(self, before, after, cotangent, slots):
+    def pull(self, before, after, cotangent, slots, turn):
         """By the angle: `<cotangent, G after> / 2`."""
         del before
         value = ops.sum(cotangent * self._generator(after), axis=1, keepdims=True) * 0.5
-        return (_shared(value, slots[0]),)
+        return self.undo(cotangent, turn), (_shared(value, slots[0]),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -489,11 +512,16 @@ def by_operation(operations, slots) -> list[tuple]:
 
 
 def prepare(operations: Sequence, slots: Sequence, dtype) -> list:
-    """What each operation makes of its parameters before it acts."""
-    return [
-        operation.prepare(own, dtype)
-        for operation, own in zip(operations, by_operation(operations, slots), strict=True)
-    ]
+    """What each operation makes of its parameters before it acts, once for equal ones."""
+    made: dict = {}
+    ready = []
+    for operation, own in zip(operations, by_operation(operations, slots), strict=True):
+        same = isinstance(operation, Phases) and own
+        key = (operation.signature, *map(id, own)) if same else id(operation)
+        if key not in made:
+            made[key] = operation.prepare(own, dtype)
+        ready.append(made[key])
+    return ready
 
 
 def pull(operations: Sequence, after, cotangent, slots: Sequence[tuple], ready, saved=None):
@@ -510,15 +538,12 @@ def pull(operations: Sequence, after, cotangent, slots: Sequence[tuple], ready, 
     for i in reversed(range(len(operations))):
         operation = operations[i]
         if isinstance(operation, Repeat):
-            before, cotangent, found = operation.pull(after, cotangent, ready[i])
-            gradients = [*found, *gradients]
+            after, cotangent, found = operation.pull(after, cotangent, ready[i])
         else:
             before = operation.undo(after, ready[i]) if saved is None else saved[i]
-            if slots[i]:
-                found = operation.gradient(before, after, cotangent, slots[i])
-                gradients = [*found, *gradients]
-            cotangent = operation.undo(cotangent, ready[i])
-        after = before
+            cotangent, found = operation.pull(before, after, cotangent, slots[i], ready[i])
+            after = before
+        gradients = [*found, *gradients]
     return after, cotangent, gradients
 
 

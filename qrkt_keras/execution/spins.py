@@ -6,6 +6,7 @@ such matrices is Hamilton's product of the quaternions.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -173,11 +174,8 @@ def kronecker(value):
     a, b, c, d = value
     real = ops.stack([ops.stack([a, -c], -1), ops.stack([c, a], -1)], -2)
     imag = ops.stack([ops.stack([-d, -b], -1), ops.stack([-b, d], -1)], -2)
-    count = a.shape[-1]
-    result = real[..., 0, :, :], imag[..., 0, :, :]
-    for i in range(1, count):
-        result = _kron(result, (real[..., i, :, :], imag[..., i, :, :]))
-    return result
+    matrices = zip(*(ops.unstack(part, a.shape[-1], axis=-3) for part in (real, imag)), strict=True)
+    return functools.reduce(_kron, matrices)
 
 
 def _kron(x, y):

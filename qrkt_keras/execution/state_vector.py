@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -28,7 +29,7 @@ NAME = "state_vector"
 # A batch whose states take more goes through in chunks, and is found by undoing on the way back.
 CHUNK_BYTES = 2**30
 
-# How many states value and gradient hold at a time, measured (tests/benchmarks/memory.py).
+# How many states value and gradient hold at a time, an estimate from above.
 _STATES = 8
 # A pattern that comes this often is a loop.
 _REPEATS = 8
@@ -144,28 +145,36 @@ class StateVector:
         return fill(ops.transpose(values, (2, 0, 1)), inputs, weights)
 
     def _at_once(self, inputs, weights, matrices):
-        state = _alike(self._product(inputs, weights), weights.shape[0])
-        state = self._run(self.before, state, inputs, weights, matrices, 1)
+        if self._product.is_driven:
+            state = _alike(self._product(inputs, weights), weights.shape[0])
+        else:
+            state = self._first_state(inputs, weights, matrices)
         batch = inputs.shape[0]
         if state.shape[2] == 1 and batch != 1 and self.after.operations:
             state = ops.repeat(state, ops.shape(inputs)[0], axis=2)
-        return self._read_out(self._run(self.after, state, inputs, weights, matrices, batch))
+        operations, slots = self._fused(self.after, inputs, weights, matrices, batch)
+        how = self._how(operations, batch, weights.shape[0])
+        return self._read_out(evolution.evolve(state, operations, slots, how))
+
+    def _first_state(self, inputs, weights, matrices):
+        """The state before any data: one, not a batch."""
+        state = _alike(self._product(inputs, weights), weights.shape[0])
+        operations, slots = self._fused(self.before, inputs, weights, matrices, 1)
+        how = self._how(operations, 1, weights.shape[0])
+        return evolution.evolve(state, operations, slots, how)
 
     def _in_chunks(self, size: int, inputs, weights, matrices):
         """The same, a chunk of the batch at a time; each is computed again on the way back."""
-        operations = self.after.operations
-        slots = [slot for own in self.after.slots(inputs, weights, matrices) for slot in own]
+        operations, slots = self._fused(self.after, inputs, weights, matrices, inputs.shape[0])
         if self._product.is_driven:
-            start = [
-                _alike(part, weights.shape[0]) for part in self._product.factors(inputs, weights)
-            ]
+            factors = self._product.factors(inputs, weights)
+            start = [_alike(part, weights.shape[0]) for part in factors]
         else:
-            state = _alike(self._product(inputs, weights), weights.shape[0])
-            start = [self._run(self.before, state, inputs, weights, matrices, 1)]
-        batched = [slot.shape[-1] != 1 for slot in start]
+            start = [self._first_state(inputs, weights, matrices)]
+        tensors = [*start, *slots]
+        batched = [True] * len(start)
         for operation in operations:
             batched += operation.batched
-        tensors = [*start, *slots]
         batched = [flag and t.shape[-1] != 1 for flag, t in zip(batched, tensors, strict=True)]
 
         def merge(own, shared):
@@ -201,8 +210,8 @@ class StateVector:
 
         return in_chunks(chunk, size, *split(tensors))
 
-    def _run(self, part, state, inputs, weights, matrices, batch):
-        """The state after a part of the circuit, with what can be fused over the batch fused."""
+    def _fused(self, part, inputs, weights, matrices, batch):
+        """A part's operations and flat parameters; runs that no data drive are one matrix each."""
         slots = part.slots(inputs, weights, matrices)
         operations, flat = [], []
         for piece in part.pieces(self._rows, _UNKNOWN_BATCH if batch is None else batch):
@@ -212,11 +221,9 @@ class StateVector:
                 operations += taken
                 flat += [slot for group in own for slot in group]
             else:
-                matrix = self._unitary(taken, own, weights)
                 operations.append(Block(self._rows, 0, self.spec.num_qubits))
-                flat.append(matrix)
-        how = self._how(operations, batch, weights.shape[0])
-        return evolution.evolve(state, operations, flat, how)
+                flat.append(self._unitary(taken, own, weights))
+        return operations, flat
 
     def _how(self, operations, batch, copies) -> str:
         if self._gradient != "auto":
@@ -267,7 +274,21 @@ class _ProductState:
         return list(spins.spinor(self._spins(inputs, weights)))
 
     def state(self, factors):
-        """Their outer product."""
+        """Their outer product, with a gradient that sums where a backend's would first multiply."""
+        if keras.backend.backend() == "torch":
+            return self._outer(factors)
+
+        @ops.custom_gradient
+        def run(*factors):
+            def backward(*arguments, upstream=None):
+                cotangent = arguments[0] if upstream is None else upstream
+                return tuple(self.pull(factors, cotangent))
+
+            return self._outer(factors), backward
+
+        return run(*factors)
+
+    def _outer(self, factors):
         leading, others = self._halves(factors)
         (a, b), (c, d) = evolution.outer(leading), evolution.outer(others)
         a, b, c, d = a[:, :, None], b[:, :, None], c[:, None], d[:, None]
@@ -276,12 +297,13 @@ class _ProductState:
 
     def _halves(self, factors):
         real, imag = factors
-        pairs = [(real[:, q], imag[:, q]) for q in range(self._rows.num_qubits)]
-        # A qubit that is not there, where no qubit leads.
-        one = ops.ones_like(real[:, 0, :1])
-        return pairs[: self._rows.leading] or [(one, ops.zeros_like(one))], pairs[
-            self._rows.leading :
-        ]
+        size = self._rows.num_qubits
+        pairs = list(zip(ops.unstack(real, size, 1), ops.unstack(imag, size, 1), strict=True))
+        leading = pairs[: self._rows.leading]
+        if not leading:  # a factor for the qubits that are not there
+            one = ops.ones_like(pairs[0][0][:, :1])
+            leading = [(one, ops.zeros_like(one))]
+        return leading, pairs[self._rows.leading :]
 
     def pull(self, factors, cotangent) -> list:
         """The gradients by the factors."""

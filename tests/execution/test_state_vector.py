@@ -292,6 +292,18 @@ def test_chunks_of_a_batch_change_nothing(name, known, monkeypatch):
         np.testing.assert_allclose(gradient, reference, atol=1e-5)
 
 
+def test_chunks_fuse_too(monkeypatch):
+    spec = templates.patch(8)
+    inputs, weights = point(spec, batch=300)
+    expected = loss_and_gradient(StateVector(spec), inputs, weights)
+    limit = state_vector._STATES * 2 * 128 * 2 ** (spec.num_qubits + 3)
+    monkeypatch.setattr(state_vector, "CHUNK_BYTES", limit)
+    found = loss_and_gradient(StateVector(spec), inputs, weights)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    for gradient, reference in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(gradient, reference, atol=2e-4)
+
+
 def test_no_more_than_the_machine_holds(monkeypatch):
     monkeypatch.setattr(state_vector, "machine_memory", lambda: 10**9)
     StateVector(templates.rx_ring(20, 2))

@@ -72,7 +72,9 @@ class PauliPropagation:
 
     def __init__(self, spec: CircuitSpec):
         self.spec = spec
-        self._program = _compile(spec)
+        self._program = _compile(spec, merged=True)
+        narrow = 2 * spec.num_qubits <= _WIDEST_PRODUCT
+        self._shared = _compile(spec, merged=False) if narrow else self._program
 
     @property
     def num_strings(self) -> int:
@@ -101,7 +103,10 @@ class PauliPropagation:
 
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
-        program = self._program
+        # Copies that see the same narrow input share its sines and cosines, and their turns are one
+        # matrix product; otherwise a cosine of `x + w` costs less than what puts it together.
+        is_shared = inputs.shape[1] == 1 and weights.shape[0] > 1
+        program = self._shared if is_shared else self._program
         factors = [column for block in program.blocks for column in block(inputs, weights)]
         if program.body_angles is not None:
             angles = program.body_angles(inputs, weights)
@@ -132,7 +137,7 @@ class _Program:
 
 
 @functools.lru_cache(maxsize=256)
-def _compile(spec: CircuitSpec) -> _Program:
+def _compile(spec: CircuitSpec, merged: bool) -> _Program:
     prefix, body = _split_at_first_entangler(lowered(spec, NAME))
     letters = {qubit: _reachable(sequence) for qubit, sequence in prefix.items()}
 
@@ -158,7 +163,7 @@ def _compile(spec: CircuitSpec) -> _Program:
 
     constant = np.array([values.pop(frozenset(), 0.0) for values in sums])
     used: set[_Factor] = set().union(*(key for values in sums for key in values))
-    blocks = _bloch_blocks(spec, prefix, used)
+    blocks = _bloch_blocks(spec, prefix, used, merged)
     order: list[_Factor] = [factor for block in blocks for factor in block.factors]
     rotations = sorted({factor[1] for factor in used if factor[0] != "bloch"})
     trigonometric = [
@@ -394,13 +399,12 @@ def _reachable(sequence) -> set[str]:
     return letters
 
 
-def _turns(sequence, spec) -> tuple[list, list]:
+def _turns(sequence, spec, merged: bool) -> tuple[list, list]:
     """A qubit's gates as turns of its Bloch vector: up to the last that the data drive, and after.
 
     A turn is `(axis, angle)`, or `(None, matrix)` for a constant gate. A rotation by data and
-    weights together is two about one axis, so that as much as possible comes after the data; where
-    only that rotation's own weights would, it stays one: a cosine of `x + w` a copy costs less than
-    what shares `cos x` and `sin x`.
+    weights together is two about one axis, so that as much as possible comes after the data; if
+    `merged`, it stays one where only its own weights would come after.
     """
     turns, last = [], 0
     inputs = frozenset(spec.inputs)
@@ -417,7 +421,12 @@ def _turns(sequence, spec) -> tuple[list, list]:
             last = len(turns)
         if rest:
             turns.append((axis, sympy.Add(*rest)))
-    if len(turns) == last + 1 and last and turns[last][0] == turns[last - 1][0] is not None:
+    if (
+        merged
+        and last
+        and len(turns) == last + 1
+        and turns[last][0] == turns[last - 1][0] is not None
+    ):
         (axis, data), (_, rest) = turns[last - 1 :]
         return [*turns[: last - 1], (axis, data + rest)], []
     return turns[:last], turns[last:]
@@ -436,12 +445,12 @@ def _together(spec, sequences) -> list[tuple]:
     ]
 
 
-def _bloch_blocks(spec, prefix, used) -> list[_BlochBlock]:
+def _bloch_blocks(spec, prefix, used, merged: bool) -> list[_BlochBlock]:
     groups: dict[tuple, dict[int, tuple]] = defaultdict(dict)
     for qubit in sorted(prefix):
         letters = tuple(letter for letter in "XYZ" if ("bloch", qubit, letter) in used)
         if letters:
-            leading, trailing = _turns(prefix[qubit], spec)
+            leading, trailing = _turns(prefix[qubit], spec, merged)
             groups[_structure(leading)][qubit] = (leading, trailing, letters)
     return [_BlochBlock(spec, members) for members in groups.values()]
 

@@ -19,6 +19,9 @@ import keras
 import numpy as np
 from keras import ops
 
+# Of so many small products a sum is taken one by one; of more, they would outgrow the state.
+_MANY = 64
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -150,9 +153,13 @@ class Block:
         by_state = self.undo(cotangent, matrix)
         if not slots:
             return by_state, ()
-        result = ops.einsum("cqip,cqjp->cqij", self._move(cotangent), self._move(before))
-        if slots[0].shape[1] != result.shape[1]:
-            result = ops.sum(result, axis=1, keepdims=True)
+        moved = self._move(cotangent), self._move(before)
+        if slots[0].shape[1] == 1 and moved[0].shape[1] > _MANY:
+            result = ops.expand_dims(ops.einsum("cqip,cqjp->cij", *moved), 1)
+        else:
+            result = ops.einsum("cqip,cqjp->cqij", *moved)
+            if slots[0].shape[1] != result.shape[1]:
+                result = ops.sum(result, axis=1, keepdims=True)
         return by_state, (result,)
 
 

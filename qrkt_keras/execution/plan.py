@@ -20,6 +20,9 @@ COEFFICIENTS = {
 }
 # A circuit with at most this many strings an observable needs no light cones beside them.
 _FEW_STRINGS = 2
+# Beyond so many qubits a whole state is not built to be costed where something plainly cheaper is
+# there: light cones narrower by so many qubits, or few strings.
+_LARGE, _NARROWER = 16, 4
 # Rows of a layer: images or sentences times tokens.
 _TYPICAL_BATCH = 256
 
@@ -118,7 +121,7 @@ def plan(spec: CircuitSpec, batch: int = 64, engine: str = "auto") -> Plan:
         raise TypeError(f"spec must be a CircuitSpec. Received: {spec!r}")
     if type(batch) is not int or batch < 0:
         raise ValueError(f"batch must be a whole number of at least 0. Received: {batch!r}")
-    candidates = tuple(_offer(name, spec, batch) for name in ENGINES[1:])
+    candidates = tuple(_offer(name, spec, batch, engine) for name in ENGINES[1:])
     by_name = {candidate.engine: candidate for candidate in candidates}
     if engine != "auto":
         if by_name[engine].refusal is not None:
@@ -191,9 +194,12 @@ def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_
         >>> reduced_state_vector(templates.hardware_efficient(20, num_layers=3)).cones.max_qubits
         5
     """
-    if light_cone.cones(spec).is_whole:
+    cones = light_cone.cones(spec)
+    if cones.is_whole:
         return state_vector.StateVector(spec)
     cut = light_cone.LightCone(spec)
+    if spec.num_qubits > _LARGE and cones.max_qubits <= spec.num_qubits - _NARROWER:
+        return cut
     try:
         whole = state_vector.StateVector(spec)
     except UnsupportedCircuitError:
@@ -223,11 +229,14 @@ def _engine(name: str, spec: CircuitSpec):
     return tfq.Costs(spec)
 
 
-def _offer(name: str, spec: CircuitSpec, batch: int) -> Candidate:
+def _offer(name: str, spec: CircuitSpec, batch: int, asked: str) -> Candidate:
     try:
-        if name == state_vector.NAME and _needs_no_state(spec):
+        if name == state_vector.NAME and spec.num_qubits > _LARGE and _needs_no_state(spec):
             # At hundreds of qubits the search for light cones would take longer than the answer.
-            state_vector.StateVector(spec)
+            state_vector.check_memory(spec)
+            if asked != name:
+                reason = f"{pauli_propagation.NAME} needs no state of {spec.num_qubits} qubits"
+                return Candidate(name, refusal=f"not costed: {reason}")
         engine = _engine(name, spec)
     except UnsupportedCircuitError as error:
         return Candidate(name, refusal=error.reason)

@@ -101,9 +101,11 @@ def layout(num_qubits: int) -> Rows:
 
 def basis_bits(num_qubits: int) -> np.ndarray:
     """`(num_qubits, 2**num_qubits)`: the value of each qubit in each basis state."""
-    states = np.arange(2**num_qubits)
-    shifts = num_qubits - 1 - np.arange(num_qubits)
-    return (states >> shifts[:, None]) & 1
+    bits = np.empty((num_qubits, 2**num_qubits), dtype=np.int8)
+    for qubit in range(num_qubits):
+        pattern = np.repeat(np.array([0, 1], dtype=np.int8), 2 ** (num_qubits - 1 - qubit))
+        bits[qubit] = np.tile(pattern, 2**qubit)
+    return bits
 
 
 class _Builder:
@@ -254,7 +256,10 @@ class _Builder:
         bits = basis_bits(self.spec.num_qubits)
         diagonal = np.ones(2**self.spec.num_qubits, dtype=np.complex128)
         for step in constants:
-            rows = sum(bits[q] << (len(step.qubits) - 1 - i) for i, q in enumerate(step.qubits))
+            rows = sum(
+                bits[q].astype(np.int64) << (len(step.qubits) - 1 - i)
+                for i, q in enumerate(step.qubits)
+            )
             diagonal *= (np.diagonal(step.matrix) / step.matrix[0, 0])[rows]
         return _clean(diagonal)
 
@@ -374,7 +379,7 @@ def _source_states(step: Unitary, num_qubits: int) -> np.ndarray:
     """The basis state that each basis state comes from, under a permutation."""
     bits = basis_bits(num_qubits)
     count = len(step.qubits)
-    local = sum(bits[q] << (count - 1 - i) for i, q in enumerate(step.qubits))
+    local = sum(bits[q].astype(np.int64) << (count - 1 - i) for i, q in enumerate(step.qubits))
     source = np.argmax(np.abs(step.matrix), axis=1)[local]
     states = np.arange(2**num_qubits)
     for i, qubit in enumerate(step.qubits):

@@ -44,6 +44,21 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def check_memory(spec: CircuitSpec) -> None:
+    """Refuse a circuit of which one example does not fit this machine's memory, with figures."""
+    state = 2.0 ** (spec.num_qubits + 3)
+    # The read-out's tables: a sign for every row and observable, while they are made and after.
+    tables = 3.0 * spec.num_observables * state
+    needed, memory = _STATES * state + tables, machine_memory()
+    if needed > memory:
+        raise UnsupportedCircuitError(
+            NAME,
+            f"a state of {spec.num_qubits} qubits takes {state / 1e9:.3g} GB, and "
+            f"value and gradient of one example {needed / 1e9:.3g} GB; this machine has "
+            f"{memory / 1e9:.3g} GB. Received: num_qubits={spec.num_qubits}",
+        )
+
+
 class StateVector:
     """Expectation values from the state `psi`, kept as real numbers, layer by layer.
 
@@ -81,14 +96,7 @@ class StateVector:
     supports_jit = True
 
     def __init__(self, spec: CircuitSpec, gradient: str = "auto", scan: bool | None = None):
-        needed, memory = _STATES * 2.0 ** (spec.num_qubits + 3), machine_memory()
-        if needed > memory:
-            raise UnsupportedCircuitError(
-                NAME,
-                f"a state of {spec.num_qubits} qubits takes {needed / _STATES / 1e9:.3g} GB, and "
-                f"value and gradient of one example {needed / 1e9:.3g} GB; this machine has "
-                f"{memory / 1e9:.3g} GB. Received: num_qubits={spec.num_qubits}",
-            )
+        check_memory(spec)
         self.spec = spec
         self._gradient = gradient
         prefix, body = split_prefix(lowered(spec, NAME))
@@ -121,7 +129,7 @@ class StateVector:
         """Estimated peak of value and gradient, one copy."""
         state = 2.0 ** (self.spec.num_qubits + 3)
         whole = max(float(CHUNK_BYTES), _STATES * state)
-        return min(batch * _STATES * state, whole)
+        return min(batch * _STATES * state, whole) + self.spec.num_observables * state
 
     def matrix_products(self, batch: int, copies: int = 1) -> list[tuple[int, int, int, int]]:
         """The real matrix products of one forward pass, `(rows, inner, columns, count)`.
@@ -138,7 +146,8 @@ class StateVector:
         matrices = self._matrices(inputs, weights)
         most = max(1, CHUNK_BYTES // (_STATES * copies * 2 ** (self.spec.num_qubits + 3)))
         is_large = batch > most if batch is not None else most < _UNKNOWN_BATCH
-        if is_large and self._gradient != "backprop":
+        is_driven = self._product.is_driven or any(self.after.is_driven)
+        if is_large and is_driven and self._gradient != "backprop":
             values = self._in_chunks(most, inputs, weights, matrices)
         else:
             values = self._at_once(inputs, weights, matrices)
@@ -411,7 +420,7 @@ class _Part:
     def __init__(self, items: list[Scheduled], at_least: int, matrices: _Matrices, spec):
         self.operations: list = []
         self._sources: list[list] = []
-        self._is_driven: list[bool] = []
+        self.is_driven: list[bool] = []
         self._costs: list[float] = []
         self._counts: list[int] = []
         for start, period, count in repetitions([item.signature for item in items], at_least):
@@ -419,7 +428,7 @@ class _Part:
             cost = sum(item.multiply_adds for turn in turns for item in turn)
             self._costs.append(cost)
             self._counts.append(period * count)
-            self._is_driven.append(any(item.is_driven for item in turns[0]))
+            self.is_driven.append(any(item.is_driven for item in turns[0]))
             columns = [column for column in zip(*turns, strict=True) if _has_slot(column[0])]
             if count == 1:
                 self.operations.append(turns[0][0].operation)
@@ -472,7 +481,7 @@ class _Part:
         start = 0
         while start < len(self.operations):
             stop = start
-            while stop < len(self.operations) and not self._is_driven[stop]:
+            while stop < len(self.operations) and not self.is_driven[stop]:
                 stop += 1
             if self._fuses(start, stop, rows, batch):
                 pieces.append(slice(start, stop, 2))
@@ -522,7 +531,7 @@ class _AngleSource:
         self._angles = Angles([angle for turn in turns for angle in turn], spec)
 
     def __call__(self, inputs, weights, matrices, made):
-        key = (self._angles.expressions, self.is_stacked)
+        key = (self._angles.expressions, self.is_stacked, self._shape)
         if key not in made:
             value = ops.transpose(self._angles(inputs, weights), (1, 2, 0))
             if self.is_stacked:

@@ -440,7 +440,8 @@ def test_pauli_propagation_refuses_when_strings_explode():
 
 
 def test_state_vector_refuses_too_many_qubits_and_says_what_they_would_take():
-    with pytest.raises(UnsupportedCircuitError, match="GB an example.*Received: num_qubits=40"):
+    message = "GB, and value and gradient of one example.*GB.*Received: num_qubits=40"
+    with pytest.raises(UnsupportedCircuitError, match=message):
         StateVector(templates.hardware_efficient(40))
 
 

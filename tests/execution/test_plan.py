@@ -36,8 +36,7 @@ def test_costs_grow_with_the_batch():
         assert ten.multiply_adds == pytest.approx(10 * one.multiply_adds)
         assert one.seconds < ten.seconds <= 10 * one.seconds
         # TFQ holds a few states at a time, whatever the batch.
-        more = 1 if one.engine == "tfq" else 10
-        assert ten.num_bytes == pytest.approx(more * one.num_bytes)
+        assert one.num_bytes <= ten.num_bytes <= 10 * one.num_bytes
 
 
 def test_local_observables_of_wide_circuits_run_on_light_cones():

@@ -307,7 +307,7 @@ def test_chunks_fuse_too(monkeypatch):
 def test_no_more_than_the_machine_holds(monkeypatch):
     monkeypatch.setattr(state_vector, "machine_memory", lambda: 10**9)
     StateVector(templates.rx_ring(20, 2))
-    message = r"24 qubits takes 0.134 GB.* 1.07 GB; this machine has 1 GB. Received: num_qubits=24"
+    message = r"24 qubits takes 0.134 GB.* 10.7 GB; this machine has 1 GB. Received: num_qubits=24"
     with pytest.raises(UnsupportedCircuitError, match=message):
         StateVector(templates.rx_ring(24, 2))
 
@@ -335,3 +335,16 @@ def test_repetitions_cover_everything():
     assert runs[-1] == (22, 1, 20)
     assert (3, 2, 9) in runs
     assert sum(period * count for _, period, count in runs) == len(signatures)
+
+
+def test_a_circuit_without_data_needs_no_chunks(monkeypatch):
+    q = cirq.LineQubit.range(3)
+    w = sympy.symbols("w0:3")
+    gates = [cirq.ry(s).on(qubit) for s, qubit in zip(w, q, strict=True)]
+    circuit = cirq.Circuit(gates, cirq.CZ(q[0], q[1]), cirq.CNOT(q[1], q[2]))
+    spec = CircuitSpec(circuit, [], w, [cirq.X(q[0]), cirq.Z(q[2])])
+    monkeypatch.setattr(state_vector, "CHUNK_BYTES", 1)
+    inputs, weights = point(spec, batch=7, copies=1)
+    values = StateVector(spec).expectation(tf.constant(inputs), tf.constant(weights))
+    expected = cirq_expectation(spec, inputs[0], weights)
+    np.testing.assert_allclose(values[:, 0], np.tile(expected, (7, 1)), atol=1e-6)

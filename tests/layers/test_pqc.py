@@ -176,7 +176,7 @@ def test_tfq_trains_under_fit_without_xla():
         (lambda: PQC(templates.rx_ring(2), per_copy_inputs=True), ValueError, "copies=None"),
         (lambda: PQC(templates.rx_ring(2), engine="cuda"), ValueError, "Received: 'cuda'"),
         (
-            lambda: PQC(templates.hardware_efficient(40), engine="state_vector"),
+            lambda: PQC(templates.rx_ring(40, 2), engine="state_vector"),
             UnsupportedCircuitError,
             "num_qubits=40",
         ),

@@ -25,6 +25,7 @@ from qrkt_keras.circuits.lowering import PauliKey, pauli_matrix
 from qrkt_keras.execution.angles import select
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.schedule import embedded, reordered
 from qrkt_keras.execution.state_vector import NAME, StateVector
 
 _TOLERANCE = 1e-9
@@ -402,23 +403,9 @@ def _commutes_with_word(matrix: _Matrix, word: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _matrices_commute(first: _Matrix, second: _Matrix, places: tuple[int, ...], size: int) -> bool:
-    a = _embedded(first.array, range(first.num_qubits), size)
-    b = _embedded(second.array, places, size)
+    a = embedded(first.array, range(first.num_qubits), size)
+    b = embedded(second.array, places, size)
     return np.allclose(a @ b, b @ a, atol=_TOLERANCE)
-
-
-def _embedded(matrix: np.ndarray, places: Sequence[int], size: int) -> np.ndarray:
-    """The matrix of a gate on some of `size` qubits as one on all of them."""
-    places = [*places, *(q for q in range(size) if q not in places)]
-    identity = np.eye(2**size // len(matrix))
-    return _reordered(np.kron(matrix, identity), np.argsort(places))
-
-
-def _reordered(matrix: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """The matrix with its qubits in another order, given as their places in the present one."""
-    count = len(order)
-    axes = [*order, *(place + count for place in order)]
-    return matrix.reshape((2,) * (2 * count)).transpose(axes).reshape(matrix.shape)
 
 
 class _Walk:
@@ -678,7 +665,7 @@ class _Cut:
             word = "".join(step.letters[step.qubits[place]] for place in order)
             template = self._angle(step.angle).template
             return places, word, self._templates.setdefault(template, len(self._templates))
-        return places, "", _Matrix.of(_reordered(step.matrix.array, order)).data
+        return places, "", _Matrix.of(reordered(step.matrix.array, order)).data
 
     def _angle(self, expression: sympy.Expr) -> _Angle:
         if expression not in self._angles:

@@ -21,6 +21,7 @@ from qrkt_keras.circuits.lowering import pauli_matrix, pauli_words
 from qrkt_keras.execution.angles import Angles, select
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.layering import split_prefix
 from qrkt_keras.execution.products import Products
 
 NAME = "pauli_propagation"
@@ -213,15 +214,7 @@ def _split_at_first_entangler(steps):
 
     Clifford gates right before the entangler map a string to a string: they go with the others.
     """
-    prefix: dict[int, list] = defaultdict(list)
-    body = []
-    entangled: set[int] = set()
-    for step in steps:
-        if len(step.qubits) == 1 and step.qubits[0] not in entangled:
-            prefix[step.qubits[0]].append(step)
-        else:
-            body.append(step)
-            entangled.update(step.qubits)
+    prefix, body = split_prefix(steps)
     cliffords = []
     for steps_of_qubit in prefix.values():
         while steps_of_qubit and _is_clifford(steps_of_qubit[-1]):

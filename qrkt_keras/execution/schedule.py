@@ -182,7 +182,7 @@ class _Builder:
         if not self._lead[1]:
             size = self.spec.num_qubits
             for step in layer.steps:
-                self._open["main"].append(Factor(_embedded(step, size)[None]))
+                self._open["main"].append(Factor(embedded(step.matrix, step.qubits, size)[None]))
             return
         self.flush()
         source = functools.reduce(
@@ -195,7 +195,8 @@ class _Builder:
     def _dense(self, layer: Layer) -> None:
         (step,) = layer.steps
         if not self._lead[1]:
-            self._open["main"].append(Factor(_embedded(step, self.spec.num_qubits)[None]))
+            matrix = embedded(step.matrix, step.qubits, self.spec.num_qubits)
+            self._open["main"].append(Factor(matrix[None]))
             return
         self.flush()
         # Bring the gate's qubits to the front, where one block is on them, and back.
@@ -364,15 +365,18 @@ def real_matrix(pair, leads: bool, xp=ops):
     return xp.reshape(both, (*real.shape[:-2], size, size))
 
 
-def _embedded(step: Unitary, num_qubits: int) -> np.ndarray:
-    """A gate's matrix on all qubits."""
-    count = len(step.qubits)
-    rest = [q for q in range(num_qubits) if q not in step.qubits]
-    full = np.kron(step.matrix, np.eye(2 ** (num_qubits - count)))
-    order = np.argsort([*step.qubits, *rest])
-    full = full.reshape((2,) * (2 * num_qubits))
-    full = full.transpose([*order, *(order + num_qubits)])
-    return full.reshape(2**num_qubits, 2**num_qubits)
+def embedded(matrix: np.ndarray, places: Sequence[int], size: int) -> np.ndarray:
+    """The matrix of a gate on some of `size` qubits as one on all of them."""
+    places = [*places, *(q for q in range(size) if q not in places)]
+    identity = np.eye(2**size // len(matrix))
+    return reordered(np.kron(matrix, identity), np.argsort(places))
+
+
+def reordered(matrix: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """The matrix with its qubits in another order, given as their places in the present one."""
+    count = len(order)
+    axes = [*order, *(place + count for place in order)]
+    return matrix.reshape((2,) * (2 * count)).transpose(axes).reshape(matrix.shape)
 
 
 def _source_states(step: Unitary, num_qubits: int) -> np.ndarray:

@@ -156,14 +156,18 @@ class _Builder:
         rotations = [step for step in layer.steps if isinstance(step, Rotation)]
         diagonal = self._constant_diagonal(constants)
         touched = {qubit for gate in constants for qubit in gate.qubits}
-        if diagonal is not None and self._absorbs and not (rotations and self._is_flat(touched)):
+        if (
+            diagonal is not None
+            and self._absorbs
+            and not (rotations and self._has_nothing_open(touched))
+        ):
             self._absorb_diagonal(diagonal, touched)
             diagonal = None
         if diagonal is not None or rotations:
             self.flush()
             self._emit_phases(rotations, diagonal)
 
-    def _is_flat(self, touched: set[int]) -> bool:
+    def _has_nothing_open(self, touched: set[int]) -> bool:
         """Whether nothing is open that a diagonal could join."""
         return not (touched and (self._open["lead"] or self._open["main"]))
 

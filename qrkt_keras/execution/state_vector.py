@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -226,7 +227,7 @@ class StateVector:
         for piece in part.pieces(self._rows, _UNKNOWN_BATCH if batch is None else batch):
             taken = part.operations[piece.start : piece.stop]
             own = slots[piece.start : piece.stop]
-            if piece.step == 1:
+            if not piece.is_fused:
                 operations += taken
                 flat += [slot for group in own for slot in group]
             else:
@@ -414,6 +415,12 @@ def _multiply_constant(constant: np.ndarray, result, dtype):
     return times(a, re) - times(b, im), times(a, im) + times(b, re)
 
 
+class _Piece(NamedTuple):
+    start: int
+    stop: int
+    is_fused: bool
+
+
 class _Part:
     """A part of the circuit: operations, loops among them, and where their parameters come from."""
 
@@ -455,7 +462,7 @@ class _Part:
         products: Counter = Counter()
         for piece in self.pieces(rows, batch):
             columns = batch
-            if piece.step == 2:
+            if piece.is_fused:
                 columns = 2**rows.num_qubits
                 products[(rows.size, rows.size, batch)] += copies
             for operation in self.operations[piece.start : piece.stop]:
@@ -475,8 +482,8 @@ class _Part:
             for sources in self._sources
         ]
 
-    def pieces(self, rows, batch: int) -> list[slice]:
-        """Runs of operations: as they are (step 1), or to be one matrix (step 2, see `_fuses`)."""
+    def pieces(self, rows, batch: int) -> list[_Piece]:
+        """Runs of operations, as they are or to be one matrix."""
         pieces = []
         start = 0
         while start < len(self.operations):
@@ -484,10 +491,10 @@ class _Part:
             while stop < len(self.operations) and not self.is_driven[stop]:
                 stop += 1
             if self._fuses(start, stop, rows, batch):
-                pieces.append(slice(start, stop, 2))
+                pieces.append(_Piece(start, stop, is_fused=True))
             else:
                 stop = max(stop, start + 1)
-                pieces.append(slice(start, stop, 1))
+                pieces.append(_Piece(start, stop, is_fused=False))
             start = stop
         return pieces
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,8 +37,9 @@ def select(x, indices: Sequence[int]):
 class Angles:
     """A list of angles as one function of inputs and weights.
 
-    An angle that is linear, `a = A x + B w + c`, costs a slice or a small product; one that
-    multiplies symbols is evaluated term by term.
+    An angle that is linear, `a = A x + B w + c`, costs a slice or a small product. Products of
+    symbols, `c w x`, are made together where they have as many factors of each kind; powers and
+    products of sums are evaluated term by term.
 
     Args:
         expressions: sympy expressions, radians.
@@ -58,6 +62,7 @@ class Angles:
         linear: tuple[list[dict[int, float]], ...] = tuple(
             [{} for _ in expressions] for _ in range(2)
         )
+        products: dict[tuple[int, ...], dict[int, list]] = defaultdict(lambda: defaultdict(list))
         self._constant = np.zeros(self.size)
         self._terms: list[tuple[int, sympy.Expr]] = []
         self._columns = columns
@@ -72,10 +77,21 @@ class Angles:
                     source, column = columns[rest]
                     entries = linear[source][row]
                     entries[column] = entries.get(column, 0.0) + float(coefficient)
+                elif rest.is_Mul and all(factor.is_Symbol for factor in rest.args):
+                    # Weights first, so that what has no batch is multiplied before what has one.
+                    factors = sorted((columns[symbol] for symbol in rest.args), reverse=True)
+                    kind, indices = zip(*factors, strict=True)
+                    products[kind][row].append((float(coefficient), indices))
                 else:
                     self._terms.append((row, term))
         widths = (spec.num_inputs, spec.num_weights)
         self._linear = tuple(map(_LinearPart, linear, widths))
+        self._products = []
+        for kind, by_row in products.items():
+            # Rows with as many terms are one table without gaps.
+            for count in sorted({len(terms) for terms in by_row.values()}):
+                alike = {row: terms for row, terms in by_row.items() if len(terms) == count}
+                self._products.append(_ProductPart(kind, count, alike, self.size))
 
     def __call__(self, inputs, weights):
         sources = (inputs, ops.expand_dims(weights, 0))
@@ -84,6 +100,7 @@ class Angles:
             for part, source in zip(self._linear, sources, strict=True)
             if not part.is_zero
         ]
+        parts += [part(sources) for part in self._products]
         for row, term in self._terms:
             column = np.eye(1, self.size, row)
             value = _evaluate(term, sources, self._columns)
@@ -119,6 +136,37 @@ class _LinearPart:
         if (self._scale == 1.0).all():
             return x
         return x * ops.convert_to_tensor(self._scale, dtype=x.dtype)
+
+
+class _ProductPart:
+    """Rows that are sums of equally many products, each of as many inputs and weights."""
+
+    def __init__(self, kind: tuple[int, ...], count: int, by_row: dict[int, list], size: int):
+        terms = [term for row in by_row.values() for term in row]
+        self._kind = kind
+        self._count = count
+        self._scale = np.array([coefficient for coefficient, _ in terms])
+        self._indices = list(zip(*(indices for _, indices in terms), strict=True))
+        # Every row's place among the results; other rows take the zero behind them.
+        self._places = None
+        if list(by_row) != list(range(size)):
+            self._places = np.full(size, len(by_row), dtype="int32")
+            self._places[list(by_row)] = np.arange(len(by_row))
+
+    def __call__(self, sources):
+        pairs = zip(self._kind, self._indices, strict=True)
+        factors = [select(sources[source], indices) for source, indices in pairs]
+        if (self._scale != 1.0).any():
+            factors[0] = factors[0] * ops.convert_to_tensor(self._scale, dtype=factors[0].dtype)
+        result = functools.reduce(operator.mul, factors)
+        if self._count > 1:
+            leading = ops.shape(result)[:-1]
+            result = ops.reshape(result, (*leading, len(self._scale) // self._count, self._count))
+            result = ops.sum(result, axis=-1)
+        if self._places is not None:
+            result = ops.pad(result, [(0, 0), (0, 0), (0, 1)])
+            result = ops.take(result, self._places, axis=-1)
+        return result
 
 
 def _evaluate(expression: sympy.Expr, sources, columns):

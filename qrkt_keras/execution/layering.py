@@ -91,10 +91,10 @@ def _parts(step: Step, data: frozenset[sympy.Symbol]) -> list[tuple[str, Step]]:
     if isinstance(step, Unitary):
         if len(step.qubits) == 1:
             return [("turns", step)]
-        if np.allclose(step.matrix, np.diag(np.diagonal(step.matrix)), atol=_TOLERANCE):
+        if np.allclose(step.matrix, np.diag(np.diagonal(step.matrix)), rtol=0, atol=_TOLERANCE):
             return [("diagonal", step)]
         zeros_and_ones = np.where(np.abs(step.matrix) > 0.5, 1.0, 0.0)
-        is_permutation = np.allclose(step.matrix, zeros_and_ones, atol=_TOLERANCE)
+        is_permutation = np.allclose(step.matrix, zeros_and_ones, rtol=0, atol=_TOLERANCE)
         return [("permutation" if is_permutation else "dense", step)]
     letters = {letter for _, letter in step.pauli}
     if len(step.pauli) > 1:

@@ -11,7 +11,7 @@ import sympy
 import tensorflow as tf
 from support.reference import cirq_expectation
 
-from qrkt_keras.circuits import CircuitSpec, lower, templates
+from qrkt_keras.circuits import CircuitSpec, Unitary, lower, templates
 from qrkt_keras.execution import StateVector, UnsupportedCircuitError, evolution, state_vector
 from qrkt_keras.execution.layering import layers, repetitions, split_prefix
 from qrkt_keras.execution.schedule import blocks, schedule
@@ -321,6 +321,12 @@ def test_layers_of_a_template():
     items = schedule(layers(body, spec.inputs), spec)
     # The rings are part of the blocks' matrices.
     assert [type(item.operation).__name__ for item in items].count("Phases") == 2
+
+
+@pytest.mark.parametrize("phase, kind", [(0.0, "permutation"), (1e-6, "dense")])
+def test_a_permutation_with_a_small_phase_is_none(phase, kind):
+    matrix = cirq.unitary(cirq.CNOT) @ np.diag([1, 1, np.exp(1j * phase), 1])
+    assert [layer.kind for layer in layers([Unitary((0, 1), matrix)], ())] == [kind]
 
 
 @pytest.mark.parametrize("num_qubits", range(1, 25))

@@ -172,6 +172,10 @@ def targets(results: Results) -> Iterator[Target]:
     def same(entry: dict | None, case: str, variant: str = "quantum") -> dict | None:
         return entry and measured(case, entry["contestant"], variant)
 
+    def against_twin(what: str, asked: float, case: str) -> Target:
+        quantum = results.fastest(case, ours=True)
+        return ratio(what, asked, quantum, same(quantum, case, "twin"), at_least=False)
+
     peer = "times the fastest peer's speed"
     yield ratio(f"one layer, 8 qubits, batch 2048: {peer}", 100, *both("rx_ring-n8-l1"))
     six = "hardware_efficient-n8-l6"
@@ -213,27 +217,14 @@ def targets(results: Results) -> Iterator[Target]:
     for shape in ("thesis", "plain"):
         for template, bound in (("ry_ring", 1.35), ("rx_ring", 1.5)):
             case = f"qvit-{shape}-{template}"
-            quantum = results.fastest(case, ours=True)
-            yield ratio(
-                f"training step, {shape} shape, `{template}`: against its twin",
-                bound,
-                quantum,
-                same(quantum, case, "twin"),
-                at_least=False,
-            )
+            what = f"training step, {shape} shape, `{template}`: against its twin"
+            yield against_twin(what, bound, case)
     for name, bound in (("mnist", 5), ("cifar10", 250)):
         case = f"reference-{name}"
         yield ratio(f"reference transformer, {name}: times its speed", bound, *both(case))
     for template, bound in (("ry_ring", 2), ("rx_ring", 5)):
-        case = f"{template}-n384"
-        quantum = results.fastest(case, ours=True)
-        yield ratio(
-            f"384 qubits, `{template}`: against Dense(384)",
-            bound,
-            quantum,
-            same(quantum, case, "twin"),
-            at_least=False,
-        )
+        what = f"384 qubits, `{template}`: against Dense(384)"
+        yield against_twin(what, bound, f"{template}-n384")
 
 
 def target_table(results: Results) -> Iterator[str]:

@@ -12,6 +12,7 @@ also carries a cotangent back.
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,12 +78,12 @@ class Block:
         rows: the layout.
         start: the first qubit, 0 or at least `rows.leading`.
         size: how many qubits; those of a block at 0 are the leading ones, or all.
-        constant: the matrix, if it does not depend on weights: `(1, 1, d, d)`.
+        constant: the matrix, if it does not depend on weights: `(1, 1 or others, d, d)`.
         is_real: whether real and imaginary part stay apart; then `d = 2**size`, else twice that.
 
-    The matrix `(copies, 1 or leading basis states, d, d)` of a block with weights is its parameter.
-    A block past the leading qubits may have one for each of their basis states: that is how a
-    diagonal gate between the two is had for nothing.
+    The matrix `(copies, 1 or others, d, d)` of a block with weights is its parameter. A block past
+    the leading qubits may have one for each of their basis states (and, if it is real, for each of
+    the two parts): that is how a diagonal gate between the two is had for nothing.
     """
 
     rows: Rows
@@ -141,11 +142,11 @@ class Block:
 
     def apply(self, x, matrix):
         """`M x`."""
-        return self._move_back(ops.matmul(matrix, self._move(x)), x)
+        return self._move_back(_product_of(matrix, self._move(x)), x)
 
     def undo(self, x, matrix):
         """`M^T x`."""
-        return self._move_back(ops.matmul(ops.swapaxes(matrix, -1, -2), self._move(x)), x)
+        return self._move_back(_product_of(ops.swapaxes(matrix, -1, -2), self._move(x)), x)
 
     def pull(self, before, after, cotangent, slots, matrix):
         """By the matrix: `cotangent before^T`."""
@@ -161,6 +162,68 @@ class Block:
             if slots[0].shape[1] != result.shape[1]:
                 result = ops.sum(result, axis=1, keepdims=True)
         return by_state, (result,)
+
+
+def _product_of(matrix, x):
+    """Matrices times a state's parts, `(copies, others, d, columns)`."""
+    if matrix.shape[:2] == x.shape[:2] == (1, 1):
+        # A product without leading axes is a faster operation of TensorFlow's.
+        return ops.matmul(matrix[0, 0], x[0, 0])[None, None]
+    return ops.matmul(matrix, x)
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """A block whose matrices for the leading basis states are made of one: `M_q = L_q P R_q`.
+
+    In a loop that keeps a matrix a turn instead of one a leading basis state, and makes the others
+    when their turn comes.
+
+    Args:
+        block: what the matrices act as.
+        left, right: L and R, `(1 or others, d, d)`, or `(1 or others, d)` if diagonal, or None.
+
+    P `(copies, 1, d, d)` is its parameter.
+    """
+
+    block: Block
+    left: np.ndarray | None
+    right: np.ndarray | None
+    num_slots = 1
+    batched = (False,)
+
+    def prepare(self, slots, dtype):
+        """The matrices."""
+        matrix = _times(self.left, slots[0], dtype)
+        return _times(self.right, matrix, dtype, on_the_right=True)
+
+    def apply(self, x, matrix):
+        """`M x`."""
+        return self.block.apply(x, matrix)
+
+    def undo(self, x, matrix):
+        """`M^T x`."""
+        return self.block.undo(x, matrix)
+
+    def pull(self, before, after, cotangent, slots, matrix):
+        """By P."""
+        del slots
+        by_state, (gradient,) = self.block.pull(before, after, cotangent, (matrix,), matrix)
+        dtype = gradient.dtype
+        gradient = _times(self.left, gradient, dtype, transpose=True)
+        gradient = _times(self.right, gradient, dtype, transpose=True, on_the_right=True)
+        return by_state, (ops.sum(gradient, axis=1, keepdims=True),)
+
+
+def _times(table, x, dtype, transpose=False, on_the_right=False):
+    """Constant matrices, or diagonals, times matrices `(copies, others, d, d)`; None is 1."""
+    if table is None:
+        return x
+    if table.ndim == 2:
+        table = table[:, None] if on_the_right else table[..., None]
+        return x * ops.convert_to_tensor(table, dtype=dtype)
+    table = ops.convert_to_tensor(table.swapaxes(-1, -2) if transpose else table, dtype=dtype)
+    return ops.matmul(x, table) if on_the_right else ops.matmul(table, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,8 +351,7 @@ def outer(factors):
     (a, b), (c, d) = outer(factors[:half]), outer(factors[half:])
     a, b = (None if part is None else part[:, :, None] for part in (a, b))
     c, d = (None if part is None else part[:, None] for part in (c, d))
-    real = _difference(_product(a, c), _product(b, d))
-    imag = _difference(_product(a, d), _product(b, c), sign=1)
+    real, imag = complex_product(operator.mul, (a, b), (c, d))
     size = real.shape[1] * real.shape[2]
     return tuple(
         None if part is None else _reshape(part, part.shape[0], size) for part in (real, imag)
@@ -318,14 +380,17 @@ def outer_pull(first, second, cotangent) -> list:
     return result
 
 
-def _product(x, y):
-    return None if x is None or y is None else x * y
+def complex_product(times, x, y):
+    """A product of complex numbers, whatever `times` is, as pairs of parts; None is a zero."""
 
+    def product(u, v):
+        return None if u is None or v is None else times(u, v)
 
-def _difference(x, y, sign=-1):
-    if x is None or y is None:
-        return x if y is None else (y if sign > 0 else -y)
-    return x + y if sign > 0 else x - y
+    (a, b), (c, d) = x, y
+    ac, bd, ad, bc = product(a, c), product(b, d), product(a, d), product(b, c)
+    real = ac if bd is None else (-bd if ac is None else ac - bd)
+    imag = ad if bc is None else (bc if ad is None else ad + bc)
+    return real, imag
 
 
 @dataclass(frozen=True, eq=False)
@@ -523,8 +588,8 @@ def prepare(operations: Sequence, slots: Sequence, dtype) -> list:
     made: dict = {}
     ready = []
     for operation, own in zip(operations, by_operation(operations, slots), strict=True):
-        same = isinstance(operation, Phases) and own
-        key = (operation.signature, *map(id, own)) if same else id(operation)
+        same = operation.signature if isinstance(operation, Phases) and own else id(operation)
+        key = (same, *map(id, own))
         if key not in made:
             made[key] = operation.prepare(own, dtype)
         ready.append(made[key])

@@ -45,10 +45,21 @@ class Factor:
     constant: np.ndarray | None = None
     sequences: tuple[tuple[Step, ...], ...] = ()
 
+    @functools.cached_property
+    def kinds(self) -> tuple[int, ...] | None:
+        """`spins.real_kind` of each sequence, or None if not all are real."""
+        kinds = tuple(spins.real_kind(sequence) for sequence in self.sequences)
+        return None if None in kinds else kinds
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the factor is a real matrix."""
+        return self.kinds is not None if self.constant is None else not self.constant.imag.any()
+
     @property
     def signature(self):
         """What blocks have in common whose matrices are made together."""
-        return None if self.constant is None else self.constant.tobytes()
+        return self.kinds if self.constant is None else self.constant.tobytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,7 +310,8 @@ class _Builder:
             self._emit(block, signature=("constant", run, matrix.tobytes()))
             return
         signature = ("block", run, tuple(factor.signature for factor in factors))
-        block = Block(self.rows, start, size)
+        is_real = all(factor.is_real for factor in factors)
+        block = Block(self.rows, start, size, is_real=is_real)
         self._emit(block, factors=tuple(factors), signature=signature)
 
     def leads(self, start: int, size: int) -> bool:

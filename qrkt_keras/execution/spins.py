@@ -53,6 +53,26 @@ def constant_matrix(sequence: Sequence[Step]) -> np.ndarray:
     return result
 
 
+def real_kind(sequence: Sequence[Step]) -> int | None:
+    """Which real matrix a sequence is, whatever its angles are; None if it is none.
+
+    Rotations about Y stay in the span of 1 and Y (kind 0), a Hadamard gate leads to that of X and Z
+    and back (kind 1): up to a global phase, both are real.
+    """
+    kind = 0
+    for step in sequence:
+        if isinstance(step, Rotation):
+            letter = step.pauli[0][1]
+            if letter != "Y":
+                return None
+            continue
+        a, b, c, d = quaternion(step.matrix)
+        if (a or c) and (b or d):
+            return None
+        kind ^= int(bool(b or d))
+    return kind
+
+
 class Spins:
     """Quaternions of sequences of single-qubit gates; those of one structure are one computation.
 
@@ -169,20 +189,35 @@ def spinor(value):
     return ops.stack([a, c], 2), ops.stack([-d, -b], 2)
 
 
-def kronecker(value):
-    """Products of matrices over the second last axis: `(…, g)` to a pair `(…, 2**g, 2**g)`."""
+def kronecker(value, kinds: Sequence[int] | None = None):
+    """Products of matrices over the last axis: `(…, g)` to a pair `(…, 2**g, 2**g)`.
+
+    Args:
+        value: quaternions.
+        kinds: where all matrices are real, what `real_kind` says of each; the second of the pair is
+            then None.
+    """
     a, b, c, d = value
+    if kinds is not None:
+        odd = np.array(kinds, dtype=bool)
+        parts = [[a, -c, c, a], [d, b, b, -d]]
+        if odd.any() and not odd.all():
+            parts = [[ops.where(odd, y, x) for x, y in zip(*parts, strict=True)]]
+        entries = parts[-1 if odd.all() else 0]
+        rows = ops.stack([ops.stack(entries[:2], -1), ops.stack(entries[2:], -1)], -2)
+        return functools.reduce(_kron, ops.unstack(rows, a.shape[-1], axis=-3)), None
     real = ops.stack([ops.stack([a, -c], -1), ops.stack([c, a], -1)], -2)
     imag = ops.stack([ops.stack([-d, -b], -1), ops.stack([-b, d], -1)], -2)
     matrices = zip(*(ops.unstack(part, a.shape[-1], axis=-3) for part in (real, imag)), strict=True)
-    return functools.reduce(_kron, matrices)
+    return functools.reduce(_complex_kron, matrices)
 
 
 def _kron(x, y):
+    product = x[..., :, None, :, None] * y[..., None, :, None, :]
+    size = x.shape[-1] * y.shape[-1]
+    return ops.reshape(product, (*product.shape[:-4], size, size))
+
+
+def _complex_kron(x, y):
     (a, b), (c, d) = x, y
-    a, b = (part[..., :, None, :, None] for part in (a, b))
-    c, d = (part[..., None, :, None, :] for part in (c, d))
-    real, imag = a * c - b * d, a * d + b * c
-    size = real.shape[-1] * real.shape[-2]
-    shape = (*real.shape[:-4], size, size)
-    return ops.reshape(real, shape), ops.reshape(imag, shape)
+    return _kron(a, c) - _kron(b, d), _kron(a, d) + _kron(b, c)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 from collections import Counter, defaultdict
 from typing import NamedTuple
@@ -16,7 +18,7 @@ from qrkt_keras.execution.angles import Angles
 from qrkt_keras.execution.chunks import in_chunks
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
-from qrkt_keras.execution.evolution import Block, Repeat
+from qrkt_keras.execution.evolution import Block, Conditioned, Repeat, complex_product
 from qrkt_keras.execution.layering import BASES, Layer, layers, repetitions, split_prefix
 from qrkt_keras.execution.schedule import (
     Scheduled,
@@ -110,9 +112,17 @@ class StateVector:
             first_driven = driven[0] if driven else len(items)
         # What comes before any data acts on one state, not on a batch.
         at_least = {None: _REPEATS, True: 2, False: len(items) + 1}[scan]
-        self._matrices = _Matrices(items, spec, self._rows)
-        self.before = _Part(items[:first_driven], at_least, self._matrices, spec)
-        self.after = _Part(items[first_driven:], at_least, self._matrices, spec)
+        parts = [_runs(some, at_least) for some in (items[:first_driven], items[first_driven:])]
+        looped = {
+            id(item)
+            for runs in parts
+            for turns in runs
+            for turn in turns
+            for item in turn
+            if len(turns) > 1
+        }
+        self._matrices = _Matrices(items, looped, spec)
+        self.before, self.after = (_Part(runs, self._matrices, spec) for runs in parts)
         self._read_out = _ReadOut(spec)
 
     @property
@@ -334,85 +344,111 @@ def _alike(x, copies: int):
 class _Matrices:
     """The matrices of all blocks with weights; those of one form are made together."""
 
-    def __init__(self, items: list[Scheduled], spec: CircuitSpec, rows):
-        self._rows = rows
+    def __init__(self, items: list[Scheduled], looped: set[int], spec: CircuitSpec):
         forms: dict[tuple, list[Scheduled]] = defaultdict(list)
-        self.place: dict[int, tuple[int, int]] = {}
         for item in items:
             if item.factors:
-                members = forms[item.signature]
-                members.append(item)
+                forms[item.signature, id(item) in looped].append(item)
         sequences: list = []
+        self._place: dict[int, tuple[int, int]] = {}
         self._forms = []
-        for form, members in enumerate(forms.values()):
-            factors = []
-            for column in zip(*(item.factors for item in members), strict=True):
-                if column[0].constant is not None:
-                    factors.append(column[0].constant)
-                    continue
-                index = []
-                for factor in column:
-                    index.append(range(len(sequences), len(sequences) + len(factor.sequences)))
-                    sequences += factor.sequences
-                factors.append(np.array(index, dtype="int32"))
+        for form, ((_, is_looped), members) in enumerate(forms.items()):
             for i, item in enumerate(members):
-                self.place[id(item)] = form, i
-            block = members[0].operation
-            self._forms.append((block, factors))
+                self._place[id(item)] = form, i
+            self._forms.append(_Form(members, is_looped, sequences))
         self._spins = spins.Spins(sequences, spec) if sequences else None
 
+    def place(self, item: Scheduled) -> tuple[int, int]:
+        """The form of a block, and its place among those of that form."""
+        return self._place[id(item)]
+
+    def operation(self, item: Scheduled):
+        """What acts for an item."""
+        return self._forms[self.place(item)[0]].operation if item.factors else item.operation
+
     def __call__(self, inputs, weights):
-        """For every form, `(members, copies, 1 or leading states, d, d)`."""
+        """For every form, the parameter of its operation, `(members, copies, …)`."""
         if self._spins is None:
             return []
         value = [part[:, :, 0] for part in self._spins(inputs, weights)]
-        return [self._make(block, factors, value) for block, factors in self._forms]
+        return [form(value) for form in self._forms]
 
-    def _make(self, block, factors, value):
-        result = None
-        for factor in factors:
-            if factor.dtype == "int32":
+
+class _Form:
+    """Blocks that differ in their angles alone, and how their matrices are made at once.
+
+    Args:
+        members: the blocks.
+        is_looped: whether they are a loop's.
+        sequences: of single-qubit gates; theirs are added.
+    """
+
+    def __init__(self, members: list[Scheduled], is_looped: bool, sequences: list):
+        block = members[0].operation
+        # (factor, where the sequences of each member stand)
+        self._factors = []
+        for column in zip(*(item.factors for item in members), strict=True):
+            first = len(sequences)
+            for factor in column:
+                sequences += factor.sequences
+            index = np.arange(first, len(sequences), dtype="int32").reshape(len(column), -1)
+            self._factors.append((column[0], index))
+        self._block, self.operation = block, block
+        self._leads = block.start == 0 and block.size == block.rows.leading
+        constants = [factor.constant for factor, _ in self._factors]
+        if is_looped and any(table is not None and len(table) > 1 for table in constants):
+            # A block that depends on the leading qubits' state has one factor with weights.
+            place = next(i for i, table in enumerate(constants) if table is None)
+            right, left = map(self._constant, (constants[:place], constants[place + 1 :]))
+            self.operation = Conditioned(block, left, right)
+
+    def _constant(self, constants):
+        """Constant factors as one table for `Conditioned`."""
+        if not constants:
+            return None
+        product = functools.reduce(lambda done, constant: constant @ done, constants)
+        table = self._rows_matrix((product.real, product.imag), np)
+        diagonal = np.diagonal(table, axis1=-2, axis2=-1)
+        is_diagonal = not (table - diagonal[..., None] * np.eye(table.shape[-1])).any()
+        return diagonal if is_diagonal else table
+
+    def _rows_matrix(self, pair, xp=ops):
+        """A complex matrix `(…, others, d, d)` as one on the block's rows."""
+        real, imag = pair
+        if not self._block.is_real:
+            imag = xp.zeros_like(real) if imag is None else imag
+            return real_matrix((real, imag), self._leads, xp)
+        return real if real.shape[-3] == 1 else xp.repeat(real, 2, axis=-3)
+
+    def __call__(self, value):
+        """The parameter of all members, from all quaternions `(copies, sequences)`."""
+        matrix = None
+        is_apart = self.operation is not self._block
+        for factor, index in self._factors:
+            if factor.constant is None:
                 # (copies, members, g) -> (members, copies, 1, g)
-                chosen = [ops.take(part, factor, axis=1)[:, :, None] for part in value]
-                pair = spins.kronecker([ops.transpose(part, (1, 0, 2, 3)) for part in chosen])
-                result = pair if result is None else _multiply(pair, result)
-            else:
-                result = _multiply_constant(factor, result, value[0].dtype)
-        leads = block.start == 0 and block.size == self._rows.leading
-        return real_matrix(result, leads)
+                chosen = [ops.take(part, index, axis=1)[:, :, None] for part in value]
+                chosen = [ops.transpose(part, (1, 0, 2, 3)) for part in chosen]
+                pair = spins.kronecker(chosen, factor.kinds)
+                matrix = pair if matrix is None else complex_product(ops.matmul, pair, matrix)
+            elif not is_apart:
+                matrix = _multiply_constant(factor.constant, matrix, value[0].dtype)
+        return self._rows_matrix(matrix)
 
 
-def _multiply(x, y):
-    (a, b), (c, d) = x, y
-    return (
-        ops.matmul(a, c) - ops.matmul(b, d),
-        ops.matmul(a, d) + ops.matmul(b, c),
-    )
-
-
-def _multiply_constant(constant: np.ndarray, result, dtype):
-    """A constant factor `(q, d, d)` times what stands so far."""
+def _multiply_constant(constant: np.ndarray, matrix, dtype):
+    """A constant factor `(q, d, d)` times what stands so far, a pair."""
     diagonal = np.diagonal(constant, axis1=-2, axis2=-1)
-    is_diagonal = np.allclose(constant, diagonal[..., None] * np.eye(constant.shape[-1]))
+    is_diagonal = not (constant - diagonal[..., None] * np.eye(constant.shape[-1])).any()
+    table = diagonal[..., None] if is_diagonal and matrix is not None else constant
 
     def tensor(part):
         return ops.convert_to_tensor(part, dtype=dtype) if part.any() else None
 
-    if result is None:
-        shape = (1, 1, *constant.shape)
-        return tuple(
-            ops.convert_to_tensor(part.reshape(shape), dtype=dtype)
-            for part in (constant.real, constant.imag)
-        )
-    times = (lambda x, y: x * y) if is_diagonal else ops.matmul
-    table = diagonal[..., None] if is_diagonal else constant
-    a, b = tensor(table.real), tensor(table.imag)
-    re, im = result
-    if b is None:
-        return times(a, re), times(a, im)
-    if a is None:
-        return -times(b, im), times(b, re)
-    return times(a, re) - times(b, im), times(a, im) + times(b, re)
+    pair = tensor(table.real), tensor(table.imag)
+    if matrix is None:
+        return tuple(None if part is None else part[None, None] for part in pair)
+    return complex_product(operator.mul if is_diagonal else ops.matmul, pair, matrix)
 
 
 class _Piece(NamedTuple):
@@ -424,28 +460,26 @@ class _Piece(NamedTuple):
 class _Part:
     """A part of the circuit: operations, loops among them, and where their parameters come from."""
 
-    def __init__(self, items: list[Scheduled], at_least: int, matrices: _Matrices, spec):
+    def __init__(self, runs: list[list[list[Scheduled]]], matrices: _Matrices, spec):
         self.operations: list = []
         self._sources: list[list] = []
         self.is_driven: list[bool] = []
         self._costs: list[float] = []
         self._counts: list[int] = []
-        for start, period, count in repetitions([item.signature for item in items], at_least):
-            turns = [items[start + i * period : start + (i + 1) * period] for i in range(count)]
-            cost = sum(item.multiply_adds for turn in turns for item in turn)
-            self._costs.append(cost)
-            self._counts.append(period * count)
-            self.is_driven.append(any(item.is_driven for item in turns[0]))
+        for turns in runs:
+            count, first = len(turns), turns[0]
+            self._costs.append(sum(item.multiply_adds for turn in turns for item in turn))
+            self._counts.append(len(first) * count)
+            self.is_driven.append(any(item.is_driven for item in first))
             columns = [column for column in zip(*turns, strict=True) if _has_slot(column[0])]
-            if count == 1:
-                self.operations.append(turns[0][0].operation)
-                self._sources.append([_source(column, matrices, spec) for column in columns])
-                continue
-            sources = [_source(column, matrices, spec, stack=True) for column in columns]
-            stacked = tuple(source.is_stacked for source in sources)
-            body = tuple(item.operation for item in turns[0])
-            self.operations.append(Repeat(body, count, stacked))
+            sources = [_source(column, matrices, spec, stack=count > 1) for column in columns]
             self._sources.append(sources)
+            body = tuple(matrices.operation(item) for item in first)
+            if count == 1:
+                (operation,) = body
+            else:
+                operation = Repeat(body, count, tuple(source.is_stacked for source in sources))
+            self.operations.append(operation)
 
     @property
     def multiply_adds(self) -> float:
@@ -469,6 +503,7 @@ class _Part:
                 body = operation.body if isinstance(operation, Repeat) else (operation,)
                 times = operation.count if isinstance(operation, Repeat) else 1
                 for block in body:
+                    block = block.block if isinstance(block, Conditioned) else block
                     if isinstance(block, Block):
                         dim = 2**block.size * (1 if block.is_real else 2)
                         products[(dim, dim, rows.size // dim * columns)] += times * copies
@@ -505,8 +540,13 @@ class _Part:
         return batch * direct > 1.2 * (columns * direct + batch * rows.size**2)
 
 
-def _has_slot(item: Scheduled) -> bool:
-    return item.operation.num_slots > 0
+def _runs(items: list[Scheduled], at_least: int) -> list[list[list[Scheduled]]]:
+    """The items in turns: one of one item, or those of a loop."""
+    runs = repetitions([item.signature for item in items], at_least)
+    return [
+        [items[start + i * period : start + (i + 1) * period] for i in range(count)]
+        for start, period, count in runs
+    ]
 
 
 class _MatrixSource:
@@ -549,9 +589,14 @@ class _AngleSource:
         return made[key]
 
 
-def _source(column, matrices: _Matrices, spec, stack: bool = False):
+def _has_slot(item: Scheduled) -> bool:
+    return item.operation.num_slots > 0
+
+
+def _source(column, matrices: _Matrices, spec, stack: bool):
+    """Where the parameter of an operation comes from, or those of a loop's turns."""
     if column[0].factors:
-        return _MatrixSource([matrices.place[id(item)] for item in column], stack)
+        return _MatrixSource([matrices.place(item) for item in column], stack)
     return _AngleSource([item.angles for item in column], spec, stack)
 
 
@@ -597,6 +642,20 @@ class _ReadOut:
 
     def __call__(self, state):
         """`(copies, num_observables, batch)`."""
+        if keras.backend.backend() == "torch":
+            return self._values(state)
+
+        # A backend's own gradient would pass over the state more often.
+        @ops.custom_gradient
+        def run(state):
+            def backward(*arguments, upstream=None):
+                return self.pull(state, arguments[0] if upstream is None else upstream)
+
+            return self._values(state), backward
+
+        return run(state)
+
+    def _values(self, state):
         values = [
             ops.matmul(signs, ops.square(rotated)) for *_, rotated, signs in self._rotated(state)
         ]
@@ -606,7 +665,7 @@ class _ReadOut:
         """The loss' gradient by the state, from the one by the values."""
         total = None
         for operations, ready, rotated, signs in self._rotated(state):
-            cotangent = 2 * rotated * ops.matmul(ops.transpose(signs), upstream)
+            cotangent = rotated * ops.matmul(ops.transpose(2 * signs), upstream)
             _, cotangent, _ = evolution.pull(
                 operations, rotated, cotangent, [()] * len(operations), ready
             )

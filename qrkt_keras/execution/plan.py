@@ -23,8 +23,8 @@ _FEW_STRINGS = 2
 # Beyond so many qubits a whole state is not built to be costed where something plainly cheaper is
 # there: light cones narrower by so many qubits, or few strings.
 _LARGE, _NARROWER = 16, 4
-# Rows of a layer: images or sentences times tokens.
-_TYPICAL_BATCH = 256
+# What is planned for where no batch is named: a layer's rows, images or sentences times tokens.
+TYPICAL_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(spec: CircuitSpec, batch: int = 64, engine: str = "auto") -> Plan:
+def plan(spec: CircuitSpec, batch: int = TYPICAL_BATCH, engine: str = "auto") -> Plan:
     """Choose the engine for a circuit: the fastest exact one that compiles, or the one asked for.
 
     The estimate is `seconds = a * operations + b * batch * multiply_adds`, with coefficients for
@@ -204,7 +204,7 @@ def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_
         whole = state_vector.StateVector(spec)
     except UnsupportedCircuitError:
         return cut
-    return min(cut, whole, key=lambda engine: _seconds(engine, _TYPICAL_BATCH))
+    return min(cut, whole, key=lambda engine: _seconds(engine, TYPICAL_BATCH))
 
 
 def _seconds(engine, batch: int) -> float:

@@ -273,6 +273,8 @@ def _training() -> list[Case]:
                     preset=preset,
                     model=whole | {"template": template, "num_ansatz_layers": layers},
                     quick=shape == "plain" and layers == 1,
+                    # XLA takes minutes over the mixing circuits of all blocks.
+                    limit=300.0 if layers == 1 else 120.0,
                 )
             )
     return cases

@@ -2,96 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from unittest import mock
 
 import cirq
 import numpy as np
 import pytest
 import sympy
 import tensorflow as tf
+from support.circuits import random_spec, scaled_reupload, weights_around_data
 from support.reference import cirq_expectation
 
 from qrkt_keras.circuits import CircuitSpec, Unitary, lower, templates
 from qrkt_keras.execution import StateVector, UnsupportedCircuitError, evolution, state_vector
+from qrkt_keras.execution.chunks import in_chunks
 from qrkt_keras.execution.layering import layers, repetitions, split_prefix
-from qrkt_keras.execution.schedule import blocks, schedule
+from qrkt_keras.execution.schedule import blocks, layout, schedule
 
 GRADIENTS = ("adjoint", "saved", "backprop")
 
 
-def random_spec(seed: int, num_qubits: int, num_moments: int) -> CircuitSpec:
-    """Many gates of many kinds, in no pattern: data and weights alone, together and multiplied."""
+def point(spec, seed=0, batch=3, copies=2, dtype="float32", own_inputs=False):
     rng = np.random.default_rng(seed)
-    qubits = cirq.LineQubit.range(num_qubits)
-    inputs = sympy.symbols("x0:3")
-    weights = sympy.symbols("w0:6")
-    # Every symbol must be there.
-    operations = [cirq.rx(s).on(q) for s, q in zip([*inputs, *weights], 9 * qubits, strict=False)]
-    for _ in range(num_moments):
-        angle = rng.choice([*inputs, *weights])
-        if rng.random() < 0.3:
-            angle = angle + rng.choice([*inputs, *weights])
-        if rng.random() < 0.1:
-            angle = angle * weights[0]
-        operations.append(_gate(rng.integers(12), angle, rng.permutation(qubits)))
-    observables = [
-        cirq.Z(qubits[0]) * cirq.X(qubits[1]) - 0.5 * cirq.Y(qubits[2]),
-        cirq.PauliString({q: rng.choice([cirq.X, cirq.Y, cirq.Z]) for q in qubits}),
-        2.0 * cirq.Z(qubits[-1]) + cirq.PauliString(coefficient=0.25),
-    ]
-    return CircuitSpec(cirq.Circuit(operations), inputs, weights, observables)
+    inputs = rng.uniform(-np.pi, np.pi, (batch, copies if own_inputs else 1, spec.num_inputs))
+    weights = rng.uniform(-np.pi, np.pi, (copies, spec.num_weights))
+    return inputs.astype(dtype), weights.astype(dtype)
 
 
-def _gate(kind, angle, qubits):
-    a, b, c = qubits[:3]
-    turn = (cirq.rx, cirq.ry, cirq.rz)[kind % 3]
-    if kind < 4:
-        return turn(angle).on(a)
-    if kind == 11:
-        return cirq.ControlledGate(turn(angle)).on(a, b)
-    if kind == 9:
-        return cirq.CCX(a, b, c)
-    pairs = {
-        4: cirq.CZ,
-        5: cirq.CNOT,
-        6: cirq.ZZPowGate(exponent=angle / sympy.pi),
-        7: cirq.XXPowGate(exponent=angle / sympy.pi),
-        8: cirq.ISWAP**0.5,
-        10: cirq.CZ**0.3,
-    }
-    return pairs[int(kind)].on(a, b)
-
-
-def point(spec, seed=0, batch=3, copies=2, dtype="float32"):
-    rng = np.random.default_rng(seed)
-    inputs = rng.uniform(-np.pi, np.pi, (batch, 1, spec.num_inputs))
-    return inputs.astype(dtype), rng.uniform(-np.pi, np.pi, (copies, spec.num_weights)).astype(
-        dtype
-    )
-
-
-def _loss_and_gradient(engine, inputs, weights):
+def value_and_gradients(engine, inputs, weights, upstream=None):
+    """Values, and the gradients of their sum, each times a number of its own."""
+    inputs, weights = tf.convert_to_tensor(inputs), tf.convert_to_tensor(weights)
     with tf.GradientTape() as tape:
         tape.watch((inputs, weights))
         values = engine.expectation(inputs, weights)
-        upstream = tf.cos(tf.cast(tf.range(tf.size(values)), values.dtype))
-        loss = tf.reduce_sum(values * tf.reshape(upstream, tf.shape(values)))
-    return values, tape.gradient(loss, (inputs, weights), unconnected_gradients="zero")
+        if upstream is None:
+            numbers = tf.cast(tf.range(tf.size(values)), values.dtype)
+            upstream = tf.reshape(tf.cos(numbers), tf.shape(values))
+        loss = tf.reduce_sum(values * upstream)
+    return values, *tape.gradient(loss, (inputs, weights), unconnected_gradients="zero")
 
 
-def loss_and_gradient(engine, inputs, weights, jit_compile=False):
-    run = tf.function(_loss_and_gradient, jit_compile=jit_compile, autograph=False)
-    return run(engine, tf.constant(inputs), tf.constant(weights))
+def compiled(engine, inputs, weights, **options):
+    """The same in a graph, where loops are loops."""
+    run = tf.function(functools.partial(value_and_gradients, engine), autograph=False, **options)
+    return run(tf.constant(inputs), tf.constant(weights))
 
 
-def numeric_gradient(function, x, step=1e-5):
-    """Central differences of a scalar function of an array, in float64."""
-    gradient = np.zeros(x.shape)
-    for index in np.ndindex(x.shape):
-        shift = np.zeros(x.shape)
-        shift[index] = step
-        gradient[index] = (function(x + shift) - function(x - shift)) / (2 * step)
-    return gradient
+def piecewise(engine, inputs, weights, rows, copies):
+    """The same, so many rows and copies at a time."""
+    shape = (len(inputs), len(weights), engine.spec.num_observables)
+    upstream = np.cos(np.arange(np.prod(shape))).astype(inputs.dtype).reshape(shape)
+    values = np.zeros_like(upstream)
+    by_inputs, by_weights = np.zeros_like(inputs), np.zeros_like(weights)
+    for i in range(0, len(inputs), rows):
+        for j in range(0, len(weights), copies):
+            here = slice(i, i + rows), slice(j, j + copies)
+            mine = here if inputs.shape[1] > 1 else (here[0], slice(1))
+            found = value_and_gradients(engine, inputs[mine], weights[here[1]], upstream[here])
+            values[here] = found[0]
+            by_inputs[mine] += found[1]
+            by_weights[here[1]] += found[2]
+    return values, by_inputs, by_weights
+
+
+def assert_close(found, expected, atol, gradient_atol):
+    """Values and gradients."""
+    for tensor, reference, tolerance in zip(
+        found, expected, (atol, gradient_atol, gradient_atol), strict=True
+    ):
+        assert tensor.dtype == reference.dtype
+        np.testing.assert_allclose(tensor, reference, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("num_qubits", [3, 5, 6, 7, 11])
@@ -106,25 +87,20 @@ def test_deep_random_circuits_against_cirq(num_qubits, seed):
 
 @pytest.mark.parametrize("num_qubits", [4, 7])
 def test_ways_back_agree_on_random_circuits(num_qubits):
-    spec = random_spec(7, num_qubits, num_moments=120)
-    inputs, weights = point(spec, dtype="float64")
-    by_mode = [
-        loss_and_gradient(StateVector(spec, gradient=gradient), inputs, weights)[1]
-        for gradient in GRADIENTS
-    ]
-    for gradients in by_mode[:-1]:
-        for gradient, expected in zip(gradients, by_mode[-1], strict=True):
-            np.testing.assert_allclose(gradient, expected, atol=1e-11)
-
-    def loss(values):
-        upstream = np.cos(np.arange(values.size)).reshape(values.shape)
-        return float((values * upstream).sum())
-
-    engine = StateVector(spec)
-    numeric = numeric_gradient(
-        lambda w: loss(engine.expectation(tf.constant(inputs), tf.constant(w)).numpy()), weights
+    spec = random_spec(7, num_qubits, num_moments=80)
+    inputs, weights = point(spec, dtype="float64", copies=1)
+    engines = [StateVector(spec, gradient=gradient) for gradient in GRADIENTS]
+    upstream = np.cos(np.arange(3 * spec.num_observables)).reshape(3, 1, -1)
+    *found, expected = [value_and_gradients(e, inputs, weights, upstream) for e in engines]
+    for tensors in found:
+        assert_close(tensors, expected, 1e-12, 1e-11)
+    # Central differences, every shifted point a copy.
+    step = 1e-5 * np.eye(spec.num_weights)
+    ahead, behind = (
+        (engines[0].expectation(inputs, weights + shift) * upstream).numpy().sum((0, 2))
+        for shift in (step, -step)
     )
-    np.testing.assert_allclose(by_mode[0][1], numeric, atol=1e-7)
+    np.testing.assert_allclose(expected[2][0], (ahead - behind) / 2e-5, atol=1e-7)
 
 
 DEEP = {
@@ -132,45 +108,25 @@ DEEP = {
     "once": templates.hardware_efficient(4, num_layers=12, reupload=False),
     "patch": templates.patch(9),
     "cnots": templates.rx_ring(7, num_layers=10),
+    "scaled": scaled_reupload(6, 9),
 }
-
-
-def scaled_reupload(num_qubits=6, num_layers=9) -> CircuitSpec:
-    """Every layer encodes the data times weights of its own, and XX rotations entangle."""
-    qubits = cirq.LineQubit.range(num_qubits)
-    inputs = sympy.symbols(f"x0:{num_qubits}")
-    weights = iter(sympy.symbols(f"w0:{2 * num_qubits * num_layers}"))
-    used, circuit = [], cirq.Circuit()
-    for _ in range(num_layers):
-        for qubit, x in zip(qubits, inputs, strict=True):
-            used.append(next(weights))
-            circuit.append(cirq.ry(used[-1] * x).on(qubit))
-        for a, b in zip(qubits, qubits[1:] + qubits[:1], strict=True):
-            used.append(next(weights))
-            circuit.append(cirq.XXPowGate(exponent=used[-1] / sympy.pi).on(a, b))
-    return CircuitSpec(circuit, inputs, used, [cirq.Z(q) for q in qubits])
-
-
-DEEP["scaled"] = scaled_reupload()
 
 
 @pytest.mark.parametrize("name", DEEP)
 def test_loops_change_nothing(name):
     spec = DEEP[name]
     inputs, weights = point(spec, batch=4)
-    ways = [("adjoint", True, False), ("adjoint", False, False), ("backprop", False, False)]
+    expected = value_and_gradients(
+        StateVector(spec, gradient="backprop", scan=False), inputs, weights
+    )
+    by_cirq = [[cirq_expectation(spec, row, w) for w in weights] for row in inputs]
+    np.testing.assert_allclose(expected[0], by_cirq, atol=1e-5)
+    ways = [("adjoint", False)]
     if name == "scaled":
-        ways += [("backprop", True, False), ("adjoint", True, True)]
-    results = [
-        loss_and_gradient(StateVector(spec, gradient=gradient, scan=scan), inputs, weights, jit)
-        for gradient, scan, jit in ways
-    ]
-    expected = [[cirq_expectation(spec, row, w) for w in weights] for row in inputs]
-    np.testing.assert_allclose(results[0][0], expected, atol=1e-5)
-    for values, gradients in results[1:]:
-        np.testing.assert_allclose(values, results[0][0], atol=1e-5)
-        for gradient, reference in zip(gradients, results[0][1], strict=True):
-            np.testing.assert_allclose(gradient, reference, atol=1e-4)
+        ways += [("backprop", False), ("adjoint", True)]
+    for gradient, jit in ways:
+        engine = StateVector(spec, gradient=gradient, scan=True)
+        assert_close(compiled(engine, inputs, weights, jit_compile=jit), expected, 1e-5, 1e-4)
 
 
 @pytest.mark.parametrize("name", DEEP)
@@ -183,125 +139,165 @@ def test_loops_are_there(name):
 
 
 SECOND = {
-    "reupload": templates.hardware_efficient(6, num_layers=3),
-    "small": templates.hardware_efficient(3, num_layers=3),
-    "patch": templates.patch(8),
-    "scaled": scaled_reupload(3, 8),
+    "one block": templates.hardware_efficient(3, num_layers=3),
+    "two blocks": templates.hardware_efficient(6, num_layers=3),
     "random": random_spec(3, 6, num_moments=40),
+    "loops": templates.hardware_efficient(6, num_layers=10),
+    "loops of weights": weights_around_data(6, 9),
+    "scaled": scaled_reupload(2, 8),
+    "chunks": templates.hardware_efficient(3, num_layers=2),
 }
 
 
-@pytest.mark.parametrize("name", SECOND)
-@pytest.mark.parametrize("gradient", ["adjoint", "saved"])
-@pytest.mark.parametrize("how", ["eager", "graph", "XLA"])
-def test_second_derivatives_against_finite_differences(name, gradient, how):
-    spec = SECOND[name]
-    if how != "graph" and (gradient == "saved" or name not in ("small", "scaled")):
-        pytest.skip("the same code as in the graph, and minutes to run")
-    engine = StateVector(spec, gradient=gradient)
-    inputs, weights = point(spec, batch=2, copies=1, dtype="float64")
-    rng = np.random.default_rng(0)
-    direction = [tf.constant(rng.normal(size=a.shape)) for a in (inputs, weights)]
-
-    def slope(inputs, weights):
-        """The loss' derivative along a direction, which is itself differentiated."""
+def second_derivatives(engine, inputs, weights, direction):
+    """Of the slope in a direction, a copy's at a time; and the slopes `(copies,)`."""
+    with tf.GradientTape() as outer:
+        outer.watch((inputs, weights))
         with tf.GradientTape() as tape:
             tape.watch((inputs, weights))
             loss = tf.reduce_sum(tf.sin(3 * engine.expectation(inputs, weights)))
-        gradients = tape.gradient(loss, (inputs, weights), unconnected_gradients="zero")
-        return tf.add_n([tf.reduce_sum(g * d) for g, d in zip(gradients, direction, strict=True)])
+        by_inputs, by_weights = tape.gradient(loss, (inputs, weights), unconnected_gradients="zero")
+        slopes = tf.reduce_sum(by_inputs * direction[0], axis=(0, 2))
+        slopes += tf.reduce_sum(by_weights * direction[1], axis=1)
+    return slopes, outer.gradient(slopes, (inputs, weights), unconnected_gradients="zero")
 
-    def second(inputs, weights):
-        with tf.GradientTape() as tape:
-            tape.watch((inputs, weights))
-            value = slope(inputs, weights)
-        return tape.gradient(value, (inputs, weights), unconnected_gradients="zero")
 
+# Where there are no loops, a graph is what runs eagerly; where there are, all ways back are one.
+@pytest.mark.parametrize("name, gradient, how", [
+    *[(name, gradient, "eager") for name in ("one block", "two blocks", "random")
+      for gradient in ("adjoint", "saved")],
+    *[(name, "adjoint", "graph") for name in ("loops", "loops of weights", "scaled")],
+    ("chunks", "auto", "eager"),
+    ("chunks", "auto", "graph"),
+    ("scaled", "adjoint", "XLA"),
+])  # fmt: skip
+def test_second_derivatives_against_finite_differences(name, gradient, how):
+    spec = SECOND[name]
+    engine = StateVector(spec, gradient=gradient)
+    inputs, weights = point(spec, batch=3, copies=1, dtype="float64")
+    rng = np.random.default_rng(0)
+    direction = [rng.normal(size=a.shape[-1]) for a in (inputs, weights)]
+    second = functools.partial(second_derivatives, engine)
     if how != "eager":
         second = tf.function(second, jit_compile=how == "XLA", autograph=False)
-    found = second(tf.constant(inputs), tf.constant(weights))
-    compiled = tf.function(slope, autograph=False)
-    for position, array in enumerate((inputs, weights)):
-        columns = rng.choice(array.size, min(array.size, 12), replace=False)
-        for column in columns:
-            shift = np.zeros(array.shape)
-            shift.reshape(-1)[column] = 1e-5
-            ends = []
-            for sign in (1, -1):
-                arguments = [inputs, weights]
-                arguments[position] = array + sign * shift
-                ends.append(float(compiled(*map(tf.constant, arguments))))
-            numeric = (ends[0] - ends[1]) / 2e-5
-            np.testing.assert_allclose(
-                found[position].numpy().reshape(-1)[column], numeric, atol=1e-5
-            )
+    with chunks(spec, rows=2, copies=1) if name == "chunks" else contextlib.nullcontext():
+        _, found = second(tf.constant(inputs), tf.constant(weights), direction)
+
+    # Central differences, every shifted point a copy with inputs of its own.
+    size = inputs.size + weights.size
+    columns = rng.choice(size, min(size, 24), replace=False)
+    shifts = 1e-5 * np.concatenate([np.eye(size)[columns], -np.eye(size)[columns]])
+    by_inputs, by_weights = np.split(shifts, [inputs.size], axis=1)
+    by_inputs = by_inputs.reshape(-1, *inputs[:, 0].shape).swapaxes(0, 1)
+    slopes, _ = second_derivatives(
+        engine, *map(tf.constant, (inputs + by_inputs, weights + by_weights)), direction
+    )
+    ahead, behind = np.split(slopes.numpy(), 2)
+    found = np.concatenate([np.ravel(tensor) for tensor in found])
+    np.testing.assert_allclose(found[columns], (ahead - behind) / 2e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("own_inputs", [False, True])
 @pytest.mark.parametrize("copies", [1, 3])
-def test_a_batch_not_known_when_traced(copies):
-    spec = templates.patch(8)
+def test_a_batch_not_known_when_traced(copies, own_inputs):
+    spec = weights_around_data(3, 9)
     engine = StateVector(spec)
+    shape = (None, copies if own_inputs else 1, spec.num_inputs)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, 1, 64)), tf.TensorSpec((copies, None))])
+    @tf.function(input_signature=[tf.TensorSpec(shape), tf.TensorSpec((copies, None))])
     def run(inputs, weights):
         return engine.expectation(inputs, tf.ensure_shape(weights, (copies, spec.num_weights)))
 
     for batch in (0, 1, 300):
-        inputs, weights = point(spec, batch=batch, copies=copies)
+        inputs, weights = point(spec, batch=batch, copies=copies, own_inputs=own_inputs)
         expected = engine.expectation(tf.constant(inputs), tf.constant(weights))
         np.testing.assert_allclose(run(inputs, weights), expected, atol=1e-5)
 
 
-def test_one_matrix_for_a_batch_that_is_larger_than_the_state():
-    spec = templates.patch(8)
+TOLERANCES = {"float32": (1e-5, 2e-4), "float64": (1e-12, 1e-11)}
+
+
+@pytest.mark.parametrize("name", ["reupload", "scaled"])
+def test_copies_with_inputs_of_their_own(name):
+    """Loops, on two blocks."""
+    engine = StateVector(DEEP[name])
+    arguments = point(DEEP[name], batch=2, copies=3, dtype="float64", own_inputs=True)
+    expected = piecewise(engine, *arguments, rows=2, copies=1)
+    assert_close(compiled(engine, *arguments), expected, *TOLERANCES["float64"])
+
+
+def is_fused(engine, batch):
+    """Whether a run of operations is one matrix."""
+    rows = layout(engine.spec.num_qubits)
+    return any(piece.is_fused for piece in engine.after.pieces(rows, batch))
+
+
+FUSED = {
+    "one block": (weights_around_data(3, 9), 40, 10),
+    "two blocks": (weights_around_data(6, 9), 300, 50),
+}
+
+
+@pytest.mark.parametrize("name, dtype, own_inputs", [
+    ("one block", "float64", False),
+    ("two blocks", "float32", False),
+    ("two blocks", "float64", True),
+])  # fmt: skip
+def test_one_matrix_for_a_batch_that_is_larger_than_the_state(name, dtype, own_inputs):
+    spec, batch, few = FUSED[name]
     engine = StateVector(spec)
-    inputs, weights = point(spec, batch=300)
-    few = [engine.expectation(tf.constant(rows), tf.constant(weights)) for rows in inputs[:, None]]
-    many = loss_and_gradient(engine, inputs, weights)
-    np.testing.assert_allclose(many[0], tf.concat(few, 0), atol=1e-5)
-    plain = loss_and_gradient(StateVector(spec, gradient="backprop", scan=False), inputs, weights)
-    for gradient, expected in zip(many[1], plain[1], strict=True):
-        np.testing.assert_allclose(gradient, expected, atol=2e-4)
+    assert is_fused(engine, batch) and not is_fused(engine, few)
+    inputs, weights = point(spec, batch=batch, dtype=dtype, own_inputs=own_inputs)
+    expected = piecewise(engine, inputs, weights, few, copies=1)
+    assert_close(compiled(engine, inputs, weights), expected, *TOLERANCES[dtype])
+
+
+@contextlib.contextmanager
+def chunks(spec, rows, copies=2):
+    """Let so many rows go through at a time, and see that they do."""
+    limit = state_vector._STATES * copies * rows * 2 ** (spec.num_qubits + 3)
+    with (
+        mock.patch.object(state_vector, "CHUNK_BYTES", limit),
+        mock.patch.object(state_vector, "in_chunks", side_effect=in_chunks) as spy,
+    ):
+        yield
+    assert {call.args[1] for call in spy.call_args_list} == {rows}
 
 
 CHUNKED = {
     "data first": templates.hardware_efficient(6, num_layers=3),
-    "weights first": templates.patch(2),
-    "loops": scaled_reupload(4, 8),
+    "weights first": weights_around_data(6, 2),
+    "loops": scaled_reupload(3, 8),
+    "fused": weights_around_data(3, 4),
 }
 
 
-@pytest.mark.parametrize("name", CHUNKED)
-@pytest.mark.parametrize("known", [True, False])
-def test_chunks_of_a_batch_change_nothing(name, known, monkeypatch):
+@pytest.mark.parametrize("name, dtype, own_inputs, how", [
+    *[(*case, how) for how in ("eager", "unknown batch") for case in (
+        ("data first", "float32", False),
+        ("weights first", "float64", False),
+        ("loops", "float32", True),
+        ("fused", "float64", True),
+    )],
+    ("data first", "float32", False, "XLA"),
+])  # fmt: skip
+def test_chunks_of_a_batch_change_nothing(name, dtype, own_inputs, how):
     spec = CHUNKED[name]
-    inputs, weights = point(spec, batch=7)
-    expected = loss_and_gradient(StateVector(spec), inputs, weights)
-    # Chunks of two: the last one is filled up.
-    limit = state_vector._STATES * 2 * 2 * 2 ** (spec.num_qubits + 3)
-    monkeypatch.setattr(state_vector, "CHUNK_BYTES", limit)
+    # The last chunk is filled up.
+    rows, batch = (20, 45) if name == "fused" else (2, 7)
+    inputs, weights = point(spec, batch=batch, dtype=dtype, own_inputs=own_inputs)
     engine = StateVector(spec)
-    if known:
-        found = loss_and_gradient(engine, inputs, weights)
-    else:
-        signature = [tf.TensorSpec((None, *inputs.shape[1:])), tf.TensorSpec(weights.shape)]
-        run = functools.partial(_loss_and_gradient, engine)
-        found = tf.function(run, input_signature=signature, autograph=False)(inputs, weights)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
-    for gradient, reference in zip(found[1], expected[1], strict=True):
-        np.testing.assert_allclose(gradient, reference, atol=1e-5)
-
-
-def test_chunks_fuse_too(monkeypatch):
-    spec = templates.patch(8)
-    inputs, weights = point(spec, batch=300)
-    expected = loss_and_gradient(StateVector(spec), inputs, weights)
-    limit = state_vector._STATES * 2 * 128 * 2 ** (spec.num_qubits + 3)
-    monkeypatch.setattr(state_vector, "CHUNK_BYTES", limit)
-    found = loss_and_gradient(StateVector(spec), inputs, weights)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
-    for gradient, reference in zip(found[1], expected[1], strict=True):
-        np.testing.assert_allclose(gradient, reference, atol=2e-4)
+    expected = piecewise(engine, inputs, weights, rows=10, copies=1)
+    with chunks(spec, rows):
+        if how == "eager":
+            found = value_and_gradients(engine, inputs, weights)
+        else:
+            shapes = (None if how == "unknown batch" else batch, *inputs.shape[1:]), weights.shape
+            signature = [tf.TensorSpec(shape, dtype) for shape in shapes]
+            options = {"input_signature": signature, "jit_compile": how == "XLA"}
+            found = compiled(engine, inputs, weights, **options)
+    assert is_fused(engine, batch) == (name == "fused")
+    assert_close(found, expected, *TOLERANCES[dtype])
 
 
 def test_no_more_than_the_machine_holds(monkeypatch):

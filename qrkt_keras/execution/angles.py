@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import sympy
@@ -85,7 +85,7 @@ class Angles:
                 else:
                     self._terms.append((row, term))
         widths = (spec.num_inputs, spec.num_weights)
-        self._linear = tuple(map(_LinearPart, linear, widths))
+        self._linear = tuple(map(LinearMap, linear, widths))
         self._products = []
         for kind, by_row in products.items():
             # Rows with as many terms are one table without gaps.
@@ -114,22 +114,33 @@ class Angles:
         return total
 
 
-class _LinearPart:
-    def __init__(self, rows: list[dict[int, float]], width: int):
+class LinearMap:
+    """`x A^T` along the last axis: a choice of columns where each row of A has one number.
+
+    Args:
+        rows: of A, its numbers by column.
+        width: how many columns A has.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[int, float]], width: int):
         self.is_zero = not any(rows)
-        if self.is_zero:
-            return
         self._scale = np.array([sum(entries.values()) for entries in rows])
+        self._indices = self._matrix = None
         if all(len(entries) <= 1 for entries in rows):
             self._indices = [next(iter(entries), 0) for entries in rows]
             return
-        self._indices = None
         self._matrix = np.zeros((len(rows), width))
         for row, entries in enumerate(rows):
             for column, coefficient in entries.items():
                 self._matrix[row, column] = coefficient
 
+    @property
+    def flops(self) -> int:
+        """Multiply-adds for one `x`."""
+        return 0 if self._matrix is None else self._matrix.size
+
     def __call__(self, x):
+        """`(…, width)` to `(…, rows)`."""
         if self._indices is None:
             return ops.matmul(x, ops.convert_to_tensor(self._matrix.T, dtype=x.dtype))
         x = select(x, self._indices)

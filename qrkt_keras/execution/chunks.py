@@ -9,7 +9,9 @@ from keras import ops
 from qrkt_keras.execution.evolution import loop, put
 
 
-def in_chunks(function: Callable, size: int, batched: Sequence, shared: Sequence):
+def in_chunks(
+    function: Callable, size: int, shape: tuple[int, ...], batched: Sequence, shared: Sequence
+):
     """`function` over chunks of the last axis, forward and back, nothing kept between them.
 
     Args:
@@ -17,6 +19,7 @@ def in_chunks(function: Callable, size: int, batched: Sequence, shared: Sequence
             `(..., size)`, and what takes the loss' gradient by them to two lists of gradients, by
             the chunks and by what is shared.
         size: of a chunk.
+        shape: of a chunk's values.
         batched: tensors `(..., B)`; the last chunk is filled up with zeros.
         shared: tensors.
 
@@ -37,7 +40,6 @@ def in_chunks(function: Callable, size: int, batched: Sequence, shared: Sequence
         def forward(i, carry):
             return (put(carry[0], i, chunk(i)[0]),)
 
-        shape = chunk(0)[0].shape
         values = ops.zeros((count, *shape), dtype=own[0].dtype)
         (values,) = loop(count, forward, (values,))
 

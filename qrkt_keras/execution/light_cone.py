@@ -22,7 +22,7 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.circuits.lowering import PauliKey, pauli_matrix
-from qrkt_keras.execution.angles import select
+from qrkt_keras.execution.angles import LinearMap, select
 from qrkt_keras.execution.contract import fill, lowered, traced_once
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.schedule import embedded, reordered
@@ -220,7 +220,11 @@ class LightCone:
                 f"and {error.reason}",
             ) from error
         self.supports_jit = all(inner.supports_jit for inner in self.engines)
-        self._sum = _Sum(self.cones.matrix, self.cones.constants)
+        rows = [
+            {int(i): float(column[i]) for i in column.nonzero()[0]}
+            for column in self.cones.matrix.T
+        ]
+        self._sum = LinearMap(rows, len(self.cones.matrix))
 
     @property
     def flops(self) -> float:
@@ -248,7 +252,10 @@ class LightCone:
         if not values:
             constants = self.cones.constants.reshape(1, 1, -1)
             return fill(ops.convert_to_tensor(constants, dtype=inputs.dtype), inputs, weights)
-        return self._sum(values[0] if len(values) == 1 else ops.concatenate(values, -1))
+        values = self._sum(values[0] if len(values) == 1 else ops.concatenate(values, -1))
+        if not self.cones.constants.any():
+            return values
+        return values + ops.convert_to_tensor(self.cones.constants, dtype=values.dtype)
 
 
 def _run(group: ConeGroup, engine, inputs, weights):
@@ -273,28 +280,6 @@ def _run(group: ConeGroup, engine, inputs, weights):
     weights = ops.reshape(weights, (size, group.spec.num_weights))
     values = engine.expectation(inputs, weights)
     return ops.reshape(values, (batch, copies, group.num_cones * group.spec.num_observables))
-
-
-class _Sum:
-    """Values of the cones to values of the observables; a choice where that is all there is."""
-
-    def __init__(self, matrix: np.ndarray, constants: np.ndarray):
-        self._matrix, self._constants = matrix, constants
-        nonzero = matrix != 0
-        self._indices = nonzero.argmax(0).tolist() if (nonzero.sum(0) == 1).all() else None
-        self._scale = matrix.sum(0)
-        self.flops = float(matrix.size if self._indices is None else matrix.shape[1])
-
-    def __call__(self, values):
-        if self._indices is None:
-            values = ops.matmul(values, ops.convert_to_tensor(self._matrix, dtype=values.dtype))
-        else:
-            values = select(values, self._indices)
-            if (self._scale != 1.0).any():
-                values = values * ops.convert_to_tensor(self._scale, dtype=values.dtype)
-        if self._constants.any():
-            values = values + ops.convert_to_tensor(self._constants, dtype=values.dtype)
-        return values
 
 
 # The walk back from a string.

@@ -18,7 +18,7 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.circuits.lowering import pauli_matrix, pauli_words
-from qrkt_keras.execution.angles import Angles, select
+from qrkt_keras.execution.angles import Angles, LinearMap, select
 from qrkt_keras.execution.contract import fill, lowered, traced_once
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.layering import split_prefix
@@ -134,7 +134,7 @@ class _Program:
     trigonometric: tuple[tuple[str, int], ...]
     products: tuple[tuple[int, ...], ...]
     multiply: Products
-    sum: _Sum
+    sum: LinearMap
     constant: np.ndarray
 
 
@@ -188,16 +188,16 @@ def _compile(spec: CircuitSpec, merged: bool) -> _Program:
         for key, coefficient in values.items():
             product = tuple(sorted((position[factor] for factor in key), key=rank.__getitem__))
             entries.append((products.setdefault(product, len(products)), row, coefficient))
-    matrix = np.zeros((len(products), spec.num_observables))
+    rows: list[dict[int, float]] = [{} for _ in range(spec.num_observables)]
     for column, row, coefficient in entries:
-        matrix[column, row] += coefficient
+        rows[row][column] = rows[row].get(column, 0.0) + coefficient
     return _Program(
         blocks=tuple(blocks),
         body_angles=Angles([body[i].angle for i in rotations], spec) if rotations else None,
         trigonometric=tuple(trigonometric),
         products=tuple(products),
         multiply=Products(tuple(products)),
-        sum=_Sum(matrix),
+        sum=LinearMap(rows, len(products)),
         constant=constant,
     )
 
@@ -628,26 +628,6 @@ def _sum_products(*terms):
 
 
 # Products and their sums.
-
-
-class _Sum:
-    """Products times coefficients, summed to observables; a sign where that is all there is."""
-
-    def __init__(self, matrix: np.ndarray):
-        self._matrix = matrix
-        nonzero = matrix != 0
-        single = (nonzero.sum(0) == 1).all()
-        self._indices = nonzero.argmax(0).tolist() if single else None
-        self._scale = matrix.sum(0)
-        self.flops = matrix.size if self._indices is None else 0
-
-    def __call__(self, products):
-        if self._indices is None:
-            return ops.matmul(products, ops.convert_to_tensor(self._matrix, dtype=products.dtype))
-        products = select(products, self._indices)
-        if (self._scale == 1.0).all():
-            return products
-        return products * ops.convert_to_tensor(self._scale, dtype=products.dtype)
 
 
 def _join(parts, axis=-1):

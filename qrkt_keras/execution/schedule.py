@@ -397,12 +397,11 @@ def reordered(matrix: np.ndarray, order: Sequence[int]) -> np.ndarray:
 
 def _source_states(step: Unitary, num_qubits: int) -> np.ndarray:
     """The basis state that each basis state comes from, under a permutation."""
-    bits = basis_bits(num_qubits)
     count = len(step.qubits)
-    local = sum(bits[q].astype(np.int64) << (count - 1 - i) for i, q in enumerate(step.qubits))
-    source = np.argmax(np.abs(step.matrix), axis=1)[local]
     states = np.arange(2**num_qubits)
-    for i, qubit in enumerate(step.qubits):
-        bit = num_qubits - 1 - qubit
-        states = states & ~(1 << bit) | (source >> (count - 1 - i) & 1) << bit
+    places = [num_qubits - 1 - qubit for qubit in step.qubits]
+    local = sum((states >> place & 1) << (count - 1 - i) for i, place in enumerate(places))
+    source = np.argmax(np.abs(step.matrix), axis=1)[local]
+    for i, place in enumerate(places):
+        states = states & ~(1 << place) | (source >> (count - 1 - i) & 1) << place
     return states

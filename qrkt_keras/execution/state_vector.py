@@ -229,7 +229,8 @@ class StateVector:
 
             return self._read_out(state), pull
 
-        return in_chunks(chunk, size, *split(tensors))
+        shape = (weights.shape[0], self.spec.num_observables, size)
+        return in_chunks(chunk, size, shape, *split(tensors))
 
     def _fused(self, part, inputs, weights, matrices, batch):
         """A part's operations and flat parameters; runs that no data drive are one matrix each."""

@@ -23,7 +23,7 @@ from keras import ops
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.circuits.lowering import PauliKey, pauli_matrix
 from qrkt_keras.execution.angles import LinearMap, select
-from qrkt_keras.execution.contract import fill, lowered, traced_once
+from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.schedule import embedded, reordered
 from qrkt_keras.execution.state_vector import NAME, StateVector
@@ -242,7 +242,6 @@ class LightCone:
         groups = zip(self.cones.groups, self.engines, strict=True)
         return max((inner.num_bytes(batch * group.num_cones) for group, inner in groups), default=0)
 
-    @traced_once
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         values = [

@@ -19,7 +19,7 @@ from keras import ops
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.circuits.lowering import pauli_matrix, pauli_words
 from qrkt_keras.execution.angles import Angles, LinearMap, select
-from qrkt_keras.execution.contract import fill, lowered, traced_once
+from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.layering import split_prefix
 from qrkt_keras.execution.products import Products
@@ -102,7 +102,6 @@ class PauliPropagation:
         """Estimated peak of value and gradient: every intermediate number and its gradient."""
         return 8.0 * batch * self.flops
 
-    @traced_once
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         # Copies that see the same narrow input share its sines and cosines, and their turns are one

@@ -16,7 +16,7 @@ from qrkt_keras.circuits import CircuitSpec, Unitary
 from qrkt_keras.execution import evolution, spins
 from qrkt_keras.execution.angles import Angles
 from qrkt_keras.execution.chunks import in_chunks
-from qrkt_keras.execution.contract import fill, lowered, traced_once
+from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.evolution import Block, Conditioned, Repeat, complex_product
 from qrkt_keras.execution.layering import BASES, Layer, layers, repetitions, split_prefix
@@ -151,7 +151,6 @@ class StateVector:
         """
         return self.after.matrix_products(self._rows, batch, copies)
 
-    @traced_once
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         copies, batch = weights.shape[0], inputs.shape[0]

@@ -10,9 +10,8 @@ import tensorflow as tf
 from support.reference import cirq_expectation
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import StateVector, make_engine
+from qrkt_keras.execution import StateVector
 from qrkt_keras.execution.evolution import Block, Conditioned, Repeat
-from qrkt_keras.layers import PQC
 
 # Turns of every qubit between two rings, where a letter is a rotation by a weight of its own, and
 # the ring's gate.
@@ -104,21 +103,3 @@ def test_real_turns_are_real_matrices():
     spec = ansatz("complex", 4)
     blocks = [o for o in operations(StateVector(spec, scan=False)) if isinstance(o, Block)]
     assert not any(block.is_real for block in blocks if block.constant is None)
-
-
-def test_layers_of_one_circuit_are_traced_once():
-    spec = ansatz("complex", 3, num_layers=2)
-    layers = [PQC(spec, engine="state_vector") for _ in range(3)]
-
-    @tf.function(autograph=False)
-    def run(x):
-        for layer in layers:
-            x = layer(x)[:, : spec.num_inputs]
-            x = tf.pad(x, [(0, 0), (0, spec.num_inputs - x.shape[1])])
-        return x
-
-    run(tf.zeros((7, spec.num_inputs)))
-    engine = make_engine(spec, "state_vector")
-    assert engine._traced.experimental_get_tracing_count() == 1
-    engine.expectation(tf.zeros((2, 1, spec.num_inputs)), tf.zeros((1, spec.num_weights)))
-    assert engine._traced.experimental_get_tracing_count() == 1

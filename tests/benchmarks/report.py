@@ -27,9 +27,10 @@ simulators that a user would pick instead. Each contestant runs in a process and
 its own, in the form that its own documentation advises for speed; all processes of a case take
 turns, so ratios within a table hold where absolute times drift from run to run.
 
-- **Seconds** are medians of the turns, with quartiles; a turn repeats a call until 20 ms have
-  passed. For circuits a call is the values *and* the gradient of `sum(values * upstream)` by inputs
-  *and* weights, in float32 (complex64).
+- **Seconds** are medians of the turns, with quartiles; a turn is a call that does not count, unless
+  it takes seconds, and then as many calls in a row as fill 200 ms, as training makes them. For
+  circuits a call is the values *and* the gradient of `sum(values * upstream)` by inputs *and*
+  weights, in float32 (complex64).
 - **First** is what the first call takes more than a later one: building, tracing, compiling.
 - **Peak** is the most memory that the process held, less what it held before the work, so compiling
   counts.

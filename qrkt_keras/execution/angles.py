@@ -15,23 +15,32 @@ from qrkt_keras.circuits import CircuitSpec
 
 # A list of indices with at most this many runs of neighbours is slices, a longer one a gather,
 # whose gradient is a slow scatter.
-_MOST_SLICES = 4
+_MOST_SLICES = 8
 
 
-def select(x, indices: Sequence[int]):
-    """`x[..., indices]`, as nothing or as slices where the indices allow it."""
-    runs: list[list[int]] = []
+def select(x, indices: Sequence[int], axis: int = -1):
+    """`x[..., indices]`, as nothing or as slices where the indices allow it.
+
+    Args:
+        x: a tensor.
+        indices: which entries.
+        axis: along which axis.
+    """
+    runs: list[range] = []
     for index in indices:
-        if runs and runs[-1][1] == index:
-            runs[-1][1] += 1
+        last = runs[-1] if runs else range(0)
+        step = index - last[-1] if last else 0
+        if step > 0 and (len(last) == 1 or step == last.step):
+            runs[-1] = range(last.start, index + 1, step)
         else:
-            runs.append([index, index + 1])
-    if runs == [[0, x.shape[-1]]]:
+            runs.append(range(index, index + 1))
+    if runs == [range(x.shape[axis])]:
         return x
     if len(runs) > _MOST_SLICES:
-        return ops.take(x, np.asarray(indices, dtype="int32"), axis=-1)
-    slices = [x[..., start:stop] for start, stop in runs]
-    return slices[0] if len(slices) == 1 else ops.concatenate(slices, -1)
+        return ops.take(x, np.asarray(indices, dtype="int32"), axis=axis)
+    before = (slice(None),) * (axis % len(x.shape))
+    slices = [x[(*before, slice(run.start, run.stop, run.step))] for run in runs]
+    return slices[0] if len(slices) == 1 else ops.concatenate(slices, axis)
 
 
 class Angles:

@@ -22,6 +22,9 @@ from keras import ops
 
 # Of so many small products a sum is taken one by one; of more, they would outgrow the state.
 _MANY = 64
+# Up to so many rows, every basis state has a cosine and a sine of its own: few operations count
+# then, not few functions.
+_FEW_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class Rows:
 
 
 def _reshape(x, *shape):
-    """The state with other axes between the first and the last, which may be symbolic or empty."""
-    return ops.reshape(x, (*shape, ops.shape(x)[-1]))
+    """The state with other axes between the first and the last."""
+    return ops.reshape(x, (*shape, -1))
 
 
 def _shared(gradient, parameter):
@@ -104,35 +107,27 @@ class Block:
 
     def _move(self, x):
         """Axes (copies, others, the block's rows, columns)."""
-        copies, (first, _, last), dim = x.shape[0], self.rows.shape, 2**self.size
+        copies, (first, _, _), dim = x.shape[0], self.rows.shape, 2**self.size
         if self.size == self.rows.num_qubits and not self.is_real:
             return ops.expand_dims(x, 1)
         if self.start == 0 and self.rows.leading:
-            middle = dim if self.is_real else 2 * dim
-            return ops.reshape(x, (copies, 1, middle, self._columns(x, 2 * first * last // middle)))
+            return ops.reshape(x, (copies, 1, dim if self.is_real else 2 * dim, -1))
         between = 2 ** (self.start - self.rows.leading)
-        after = last // between // dim
-        columns = self._columns(x, after)
         if self.is_real:
-            return ops.reshape(x, (copies, first * 2 * between, dim, columns))
+            return ops.reshape(x, (copies, first * 2 * between, dim, -1))
         if between > 1:
-            x = ops.reshape(x, (copies, first, 2, between, dim, columns))
+            x = ops.reshape(x, (copies, first, 2, between, dim, -1))
             x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(x, (copies, first * between, 2 * dim, columns))
+        return ops.reshape(x, (copies, first * between, 2 * dim, -1))
 
-    @staticmethod
-    def _columns(x, factor: int):
-        return factor * ops.shape(x)[-1]
-
-    def _move_back(self, y, x):
-        copies, (first, _, last), dim = y.shape[0], self.rows.shape, 2**self.size
+    def _move_back(self, y):
+        copies, (first, _, _), dim = y.shape[0], self.rows.shape, 2**self.size
         past = self.start >= self.rows.leading and self.size < self.rows.num_qubits
         between = 2 ** (self.start - self.rows.leading) if past else 1
         if between > 1 and not self.is_real:
-            columns = self._columns(x, last // between // dim)
-            y = ops.reshape(y, (copies, first, between, 2, dim, columns))
+            y = ops.reshape(y, (copies, first, between, 2, dim, -1))
             y = ops.transpose(y, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(y, (copies, self.rows.size, ops.shape(x)[-1]))
+        return ops.reshape(y, (copies, self.rows.size, -1))
 
     def prepare(self, slots, dtype):
         """The matrix."""
@@ -142,11 +137,11 @@ class Block:
 
     def apply(self, x, matrix):
         """`M x`."""
-        return self._move_back(_product_of(matrix, self._move(x)), x)
+        return self._move_back(_product_of(matrix, self._move(x)))
 
     def undo(self, x, matrix):
         """`M^T x`."""
-        return self._move_back(_product_of(ops.swapaxes(matrix, -1, -2), self._move(x)), x)
+        return self._move_back(_product_of(ops.swapaxes(matrix, -1, -2), self._move(x)))
 
     def pull(self, before, after, cotangent, slots, matrix):
         """By the matrix: `cotangent before^T`."""
@@ -168,7 +163,9 @@ def _product_of(matrix, x):
     """Matrices times a state's parts, `(copies, others, d, columns)`."""
     if matrix.shape[:2] == x.shape[:2] == (1, 1):
         # A product without leading axes is a faster operation of TensorFlow's.
-        return ops.matmul(matrix[0, 0], x[0, 0])[None, None]
+        size = x.shape[2]
+        product = ops.matmul(ops.reshape(matrix, (size, size)), ops.reshape(x, (size, -1)))
+        return ops.reshape(product, (1, 1, size, -1))
     return ops.matmul(matrix, x)
 
 
@@ -285,7 +282,7 @@ class Phases:
 
     def _rotations(self, half):
         """`exp(-i S a / 2)` as `(copies, 2**n, batch)`."""
-        if self.qubits is None:
+        if self.qubits is None or self.rows.size <= _FEW_ROWS:
             strings = ops.convert_to_tensor(self.strings.T, dtype=half.dtype)
             angles = ops.matmul(strings, half)
             return ops.cos(angles), -ops.sin(angles)
@@ -366,8 +363,8 @@ def outer_pull(first, second, cotangent) -> list:
         cotangent: `(copies, product of all d_i, batch)`.
     """
     (a, b), (c, d) = outer(first), outer(second)
-    copies, _, batch = ops.shape(cotangent[0])
-    re, im = (ops.reshape(x, (copies, a.shape[1], c.shape[1], batch)) for x in cotangent)
+    copies, sizes = cotangent[0].shape[0], (a.shape[1], c.shape[1])
+    re, im = (_reshape(x, copies, *sizes) for x in cotangent)
     a, b, c, d = a[:, :, None], b[:, :, None], c[:, None], d[:, None]
     parts = (
         (ops.sum(re * c + im * d, axis=2), ops.sum(im * c - re * d, axis=2)),

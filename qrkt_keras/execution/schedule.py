@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import sympy
-from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.execution import spins
@@ -220,7 +219,7 @@ class _Builder:
         states = np.arange(2**size).reshape((2,) * size).transpose(order).reshape(-1)
         front = Rows(size, count)
         forth = front.arrange(self.rows.number(_PARTS, states))
-        matrix = _real_matrix(step.matrix, leads=True)
+        matrix = real_matrix(step.matrix, leads=True)
         self._emit_permutation(forth)
         self._emit(
             Block(front, 0, count, matrix[None, None]),
@@ -302,7 +301,7 @@ class _Builder:
             matrix = _clean(functools.reduce(lambda m, f: f.constant @ m, factors, np.eye(2**size)))
             is_real = not matrix.imag.any()
             if not is_real:
-                matrix = _real_matrix(matrix, self.leads(start, size))
+                matrix = real_matrix(matrix, self.leads(start, size))
             else:
                 # One for each basis state of the leading qubits is one for each of their rows.
                 matrix = np.repeat(matrix.real, min(len(matrix), 2), axis=0)
@@ -361,24 +360,19 @@ def _clean(x: np.ndarray) -> np.ndarray:
     return real + 1j * imag
 
 
-def _real_matrix(matrix: np.ndarray, leads: bool) -> np.ndarray:
-    """`(…, d, d)` complex as `(…, 2d, 2d)` real."""
-    return np.asarray(real_matrix((matrix.real, matrix.imag), leads, np))
-
-
-def real_matrix(pair, leads: bool, xp=ops):
-    """A complex matrix `(…, d, d)`, as a pair, as a real one on a block's rows.
+def real_matrix(matrix: np.ndarray, leads: bool) -> np.ndarray:
+    """A complex matrix `(…, d, d)` as a real one on a block's rows, `(…, 2d, 2d)`.
 
     The rows of a leading block are its basis states, each with real and imaginary part; of another,
     the real parts of all its basis states, then the imaginary ones.
     """
-    real, imag = pair
     column, row = (-1, -3) if leads else (-2, -4)
-    both = xp.stack(
-        [xp.stack([real, -imag], axis=column), xp.stack([imag, real], axis=column)], axis=row
+    real, imag = matrix.real, matrix.imag
+    both = np.stack(
+        [np.stack([real, -imag], axis=column), np.stack([imag, real], axis=column)], axis=row
     )
-    size = 2 * real.shape[-1]
-    return xp.reshape(both, (*real.shape[:-2], size, size))
+    size = 2 * matrix.shape[-1]
+    return both.reshape(*matrix.shape[:-2], size, size)
 
 
 def embedded(matrix: np.ndarray, places: Sequence[int], size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ such matrices is Hamilton's product of the quaternions.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -15,14 +16,15 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation
 from qrkt_keras.circuits.lowering import pauli_matrix
-from qrkt_keras.execution.angles import Angles
+from qrkt_keras.execution.angles import Angles, select
 from qrkt_keras.execution.layering import Step
 
-# `e_axis * (a, b, c, d)`: which component each comes from, and its sign.
+# `e_axis * (a, b; c, d)`: the axes along which that table of components is flipped, and the signs
+# that it takes then.
 _TIMES = {
-    "X": ((1, -1), (0, 1), (3, -1), (2, 1)),
-    "Y": ((2, -1), (3, 1), (0, 1), (1, -1)),
-    "Z": ((3, -1), (2, -1), (1, 1), (0, 1)),
+    "X": ((1,), ((-1, 1), (-1, 1))),
+    "Y": ((0,), ((-1, 1), (1, -1))),
+    "Z": ((0, 1), ((-1, -1), (1, 1))),
 }
 _TOLERANCE = 1e-12
 
@@ -85,40 +87,55 @@ class Spins:
         weights: `(copies, num_weights)`.
 
     Returns:
-        Four tensors `(copies or C or 1, len(sequences), B or 1)`.
+        `(2, 2, copies or C or 1, len(sequences), B or 1)`: the components as `(a, b; c, d)`.
     """
 
     def __init__(self, sequences: Sequence[Sequence[Step]], spec: CircuitSpec):
         alike: dict[tuple, list[int]] = defaultdict(list)
         for i, sequence in enumerate(sequences):
             alike[_structure(sequence)].append(i)
+        # Angles without and with data: all of a kind are computed at once.
+        expressions: tuple[list, list] = ([], [])
+        places: dict[tuple, tuple[int, slice]] = {}
+        # (structure, number of members, where the angles of each rotation stand)
         self._groups = []
         for structure, members in alike.items():
-            columns = zip(*(_rotations(sequences[i]) for i in members), strict=True)
-            angles = [Angles([step.angle for step in column], spec) for column in columns]
-            self._groups.append((structure, len(members), angles))
-        self._order = np.argsort([i for members in alike.values() for i in members])
+            columns = []
+            for steps in zip(*(_rotations(sequences[i]) for i in members), strict=True):
+                angles = tuple(step.angle for step in steps)
+                if angles not in places:
+                    kind = int(any(not a.free_symbols.isdisjoint(spec.inputs) for a in angles))
+                    first = len(expressions[kind])
+                    expressions[kind].extend(angles)
+                    places[angles] = kind, slice(first, first + len(angles))
+                columns.append(places[angles])
+            self._groups.append((structure, len(members), columns))
+        self._angles = [Angles(some, spec) if some else None for some in expressions]
+        self._order = np.argsort([i for members in alike.values() for i in members]).tolist()
 
     def __call__(self, inputs, weights):
-        groups = []
-        for structure, size, angles in self._groups:
-            value = _sequence(structure, angles, inputs, weights)
-            groups.append([_whole(part, value, size, inputs.dtype) for part in value])
-        if len(groups) == 1:
-            return tuple(groups[0])
-        shapes = [[group[0].shape[axis] for group in groups] for axis in (0, 2)]
-        copies = max(shapes[0])
-        batch = next((ops.shape(g[0])[2] for g in groups if g[0].shape[2] != 1), 1)
-        return tuple(
-            ops.take(
-                ops.concatenate(
-                    [ops.broadcast_to(p, (copies, p.shape[1], batch)) for p in parts], axis=1
-                ),
-                self._order.astype("int32"),
-                axis=1,
-            )
-            for parts in zip(*groups, strict=True)
-        )
+        turns = []
+        for angles in self._angles:
+            if angles is None:
+                turns.append(None)
+                continue
+            half = ops.transpose(angles(inputs, weights), (1, 2, 0)) / 2
+            turns.append((ops.cos(half), ops.sin(half)))
+        groups = [
+            _sequence(structure, size, columns, turns, inputs.dtype)
+            for structure, size, columns in self._groups
+        ]
+        copies = max(group.shape[2] for group in groups)
+        batched = next((group for group in groups if group.shape[4] != 1), None)
+        batch = 1 if batched is None else ops.shape(batched)[4]
+        alike = [
+            group
+            if group.shape[2] == copies and (batched is None or group.shape[4] != 1)
+            else ops.broadcast_to(group, (2, 2, copies, group.shape[3], batch))
+            for group in groups
+        ]
+        value = alike[0] if len(alike) == 1 else ops.concatenate(alike, axis=3)
+        return select(value, self._order, axis=3)
 
 
 def _rotations(sequence):
@@ -132,92 +149,108 @@ def _structure(sequence) -> tuple:
     )
 
 
-def _sequence(structure, angles, inputs, weights):
-    value: list = [1.0, None, None, None]
-    made: dict = {}
-    angles = iter(angles)
+def _sequence(structure, size: int, columns, turns, dtype):
+    """The quaternions of sequences of one structure, `(2, 2, copies, size, batch)`."""
+    # A table of numbers until the first rotation by an angle.
+    value = np.array([[1.0, 0.0], [0.0, 0.0]]).reshape(2, 2, 1, 1, 1)
+    columns = iter(columns)
     for item in structure:
         if isinstance(item, str):
-            angle = next(angles)
-            if angle.expressions not in made:
-                half = ops.transpose(angle(inputs, weights), (1, 2, 0)) / 2
-                made[angle.expressions] = ops.cos(half), ops.sin(half)
-            cos, sin = made[angle.expressions]
-            times = [(value[source], sign) for source, sign in _TIMES[item]]
-            value = [
-                _add(_scale(cos, old), _scale(sin, other, sign))
-                for old, (other, sign) in zip(value, times, strict=True)
-            ]
+            kind, place = next(columns)
+            cos, sin = (part[:, place] for part in turns[kind])
+            turned = ops.convert_to_tensor(_times(item, value), dtype=dtype)
+            value = cos * ops.convert_to_tensor(value, dtype=dtype) + sin * turned
         else:
-            terms = [[_scale(item[0], part) if item[0] else None for part in value]]
-            for axis, number in zip("XYZ", item[1:], strict=True):
+            terms = [item[0] * value] if item[0] else []
+            for letter, number in zip("XYZ", item[1:], strict=True):
                 if number:
-                    terms.append([_scale(number, value[s], sign) for s, sign in _TIMES[axis]])
-            value = [_sum(column) for column in zip(*terms, strict=True)]
+                    terms.append(number * _times(letter, value))
+            value = sum(terms[1:], terms[0])
+    if isinstance(value, np.ndarray):
+        return ops.convert_to_tensor(np.repeat(value, size, axis=3), dtype=dtype)
     return value
 
 
-def _scale(factor, x, sign=1):
-    if x is None:
-        return None
-    return factor * x if sign > 0 else -(factor * x)
-
-
-def _add(x, y):
-    return _sum((x, y))
-
-
-def _sum(terms):
-    terms = [term for term in terms if term is not None]
-    return sum(terms[1:], terms[0]) if terms else None
-
-
-def _whole(part, value, size: int, dtype):
-    """A component with all its axes; what constants alone have made is a number or None."""
-    tensors = [x for x in value if x is not None and not isinstance(x, float)]
-    if part is not None and not isinstance(part, float):
-        return part
-    number = 0.0 if part is None else part
-    if tensors:
-        return ops.full_like(tensors[0], number)
-    return ops.full((1, size, 1), number, dtype=dtype)
+def _times(letter: str, value):
+    """The product of a generator, -i times a Pauli matrix, and quaternions."""
+    axes, signs = _TIMES[letter]
+    flip = np.flip if isinstance(value, np.ndarray) else ops.flip
+    for axis in axes:
+        value = flip(value, axis)
+    signs = np.array(signs, dtype="float64").reshape(2, 2, 1, 1, 1)
+    if not isinstance(value, np.ndarray):
+        signs = ops.convert_to_tensor(signs, dtype=value.dtype)
+    return signs * value
 
 
 def spinor(value):
-    """The two amplitudes of `U |0>`, pairs of real and imaginary part, on a new second axis."""
-    a, b, c, d = value
-    return ops.stack([a, c], 2), ops.stack([-d, -b], 2)
+    """The two amplitudes of `U |0>`, real and imaginary parts: `(copies, sequences, 2, batch)`."""
+    parts = value[:, 0], -ops.flip(value[:, 1], 0)
+    return tuple(ops.transpose(part, (1, 2, 0, 3)) for part in parts)
 
 
-def kronecker(value, kinds: Sequence[int] | None = None):
-    """Products of matrices over the last axis: `(…, g)` to a pair `(…, 2**g, 2**g)`.
+def kronecker(factors: Sequence, kinds: Sequence[int] | None = None, leads: bool = False):
+    """The product of single-qubit gates as a real matrix on the rows of their block.
+
+    The product of quaternions' components, `q_i r_j …`, is a sum of few terms away from the entries
+    of the matrix; and with `R = (Re, -Im; Im, Re)` for each entry, the product of two such matrices
+    is one of real matrices: `R(A ⊗ B) = R(A) R(B)`.
 
     Args:
-        value: quaternions.
-        kinds: where all matrices are real, what `real_kind` says of each; the second of the pair is
-            then None.
+        factors: a tensor `(…, 4)` a qubit: `a, b, c, d`.
+        kinds: where all gates are real, what `real_kind` says of each.
+        leads: whether the rows are basis states with real and imaginary part each, see
+            `schedule.real_matrix`.
+
+    Returns:
+        `(…, d, d)`, d = 2**g if the gates are real, else twice that.
     """
-    a, b, c, d = value
-    if kinds is not None:
-        odd = np.array(kinds, dtype=bool)
-        parts = [[a, -c, c, a], [d, b, b, -d]]
-        if odd.any() and not odd.all():
-            parts = [[ops.where(odd, y, x) for x, y in zip(*parts, strict=True)]]
-        entries = parts[-1 if odd.all() else 0]
-        rows = ops.stack([ops.stack(entries[:2], -1), ops.stack(entries[2:], -1)], -2)
-        return functools.reduce(_kron, ops.unstack(rows, a.shape[-1], axis=-3)), None
-    real = ops.stack([ops.stack([a, -c], -1), ops.stack([c, a], -1)], -2)
-    imag = ops.stack([ops.stack([-d, -b], -1), ops.stack([-b, d], -1)], -2)
-    matrices = zip(*(ops.unstack(part, a.shape[-1], axis=-3) for part in (real, imag)), strict=True)
-    return functools.reduce(_complex_kron, matrices)
+    leading = factors[0].shape[:-1]
+    parts = 2 if kinds is None else 1
+    kinds = kinds or (None,) * len(factors)
+    cut = -(-len(factors) // 2)
+    first, second = 2**cut, 2 ** (len(factors) - cut)
+    product = _entries(factors[:cut], kinds[:cut], is_left=True)
+    product = ops.reshape(product, (*leading, parts * first**2, parts))
+    if second > 1:
+        right = _entries(factors[cut:], kinds[cut:], is_left=False)
+        right = ops.reshape(right, (*leading, parts, parts * second**2))
+        product = ops.matmul(product, right)
+    count = len(leading)
+    product = ops.reshape(product, (*leading, parts, first, first, parts, second, second))
+    order = (1, 4, 0, 2, 5, 3) if leads else (0, 1, 4, 3, 2, 5)
+    product = ops.transpose(product, (*range(count), *(count + axis for axis in order)))
+    size = parts * first * second
+    return ops.reshape(product, (*leading, size, size))
 
 
-def _kron(x, y):
-    product = x[..., :, None, :, None] * y[..., None, :, None, :]
-    size = x.shape[-1] * y.shape[-1]
-    return ops.reshape(product, (*product.shape[:-4], size, size))
+def _entries(factors, kinds, is_left: bool):
+    """All entries of a product of gates, R of each, on the last axis; see `_table`."""
+    value = factors[0]
+    for factor in factors[1:]:
+        value = ops.expand_dims(value, -1) * ops.expand_dims(factor, -2)
+        value = ops.reshape(value, (*value.shape[:-2], value.shape[-2] * value.shape[-1]))
+    table = ops.convert_to_tensor(_table(tuple(kinds), is_left), dtype=value.dtype)
+    rows = ops.reshape(value, (-1, value.shape[-1]))
+    return ops.reshape(ops.matmul(rows, table), (*value.shape[:-1], table.shape[-1]))
 
 
-def _complex_kron(x, y):
-    (a, b), (c, d) = x, y
-    return _kron(a, c) - _kron(b, d), _kron(a, d) + _kron(b, c)
+@functools.cache
+def _table(kinds: tuple, is_left: bool) -> np.ndarray:
+    """`(4**g, entries)`: the entries for each product of generators.
+
+    Entries are in the order (row of R, row, column, column of R) for a left factor, and (row of R,
+    column of R, row, column) for a right one.
+    """
+    table = []
+    for letters in itertools.product("IXYZ", repeat=len(kinds)):
+        gates = []
+        for letter, kind in zip(letters, kinds, strict=True):
+            gate = pauli_matrix(letter) * (1 if letter == "I" else -1j)
+            # A gate of kind 1 is real but for a global phase.
+            gates.append(1j * gate if kind == 1 else gate)
+        matrix = functools.reduce(np.kron, gates)
+        real, imag = matrix.real, matrix.imag
+        entries = np.array([[real, -imag], [imag, real]] if kinds[0] is None else [[real]])
+        table.append((entries.transpose(0, 2, 3, 1) if is_left else entries).reshape(-1))
+    return np.stack(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 import os
 from collections import Counter, defaultdict
 from typing import NamedTuple
@@ -14,11 +13,11 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Unitary
 from qrkt_keras.execution import evolution, spins
-from qrkt_keras.execution.angles import Angles
+from qrkt_keras.execution.angles import Angles, select
 from qrkt_keras.execution.chunks import in_chunks
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
-from qrkt_keras.execution.evolution import Block, Conditioned, Repeat, complex_product
+from qrkt_keras.execution.evolution import Block, Conditioned, Repeat
 from qrkt_keras.execution.layering import BASES, Layer, layers, repetitions, split_prefix
 from qrkt_keras.execution.schedule import (
     Scheduled,
@@ -38,6 +37,9 @@ _STATES = 8
 _REPEATS = 8
 # Up to so many matrices are taken apart at once; of more, most belong to a loop.
 _UNSTACKED = 32
+# From so many rows on, the state before the first entangler is an outer product, which takes fewer
+# passes over it; a smaller one is had with fewer operations as every other.
+_MANY_ROWS = 256
 # The batch to plan for where it is not known.
 _UNKNOWN_BATCH = 256
 
@@ -102,8 +104,10 @@ class StateVector:
         check_memory(spec)
         self.spec = spec
         self._gradient = gradient
-        prefix, body = split_prefix(lowered(spec, NAME))
         self._rows = layout(spec.num_qubits)
+        prefix, body = {}, lowered(spec, NAME)
+        if self._rows.size >= _MANY_ROWS:
+            prefix, body = split_prefix(body)
         self._product = _ProductState(spec, prefix)
         items = schedule(layers(body, spec.inputs), spec)
         first_driven = 0
@@ -171,7 +175,7 @@ class StateVector:
             state = self._first_state(inputs, weights, matrices)
         batch = inputs.shape[0]
         if state.shape[2] == 1 and batch != 1 and self.after.operations:
-            state = ops.repeat(state, ops.shape(inputs)[0], axis=2)
+            state = ops.broadcast_to(state, (*state.shape[:2], ops.shape(inputs)[0]))
         operations, slots = self._fused(self.after, inputs, weights, matrices, batch)
         how = self._how(operations, batch, weights.shape[0])
         return self._read_out(evolution.evolve(state, operations, slots, how))
@@ -284,10 +288,13 @@ class _ProductState:
             for symbol in getattr(getattr(step, "angle", None), "free_symbols", ())
         }
         self.is_driven = not symbols.isdisjoint(spec.inputs)
-        self._spins = spins.Spins(sequences, spec)
+        self._spins = spins.Spins(sequences, spec) if prefix else None
 
     def __call__(self, inputs, weights):
         """`(copies or C or 1, rows, B or 1)`."""
+        if self._spins is None:
+            first = np.eye(1, self._rows.size).reshape(1, -1, 1)
+            return ops.convert_to_tensor(first, dtype=weights.dtype)
         return self.state(self.factors(inputs, weights))
 
     def factors(self, inputs, weights) -> list:
@@ -314,7 +321,7 @@ class _ProductState:
         (a, b), (c, d) = evolution.outer(leading), evolution.outer(others)
         a, b, c, d = a[:, :, None], b[:, :, None], c[:, None], d[:, None]
         state = ops.stack([a * c - b * d, a * d + b * c], axis=2)
-        return ops.reshape(state, (state.shape[0], self._rows.size, ops.shape(state)[-1]))
+        return ops.reshape(state, (state.shape[0], self._rows.size, -1))
 
     def _halves(self, factors):
         real, imag = factors
@@ -329,9 +336,8 @@ class _ProductState:
     def pull(self, factors, cotangent) -> list:
         """The gradients by the factors."""
         leading, others = self._halves(factors)
-        shape = (cotangent.shape[0], *self._rows.shape, ops.shape(cotangent)[-1])
-        cotangent = ops.reshape(cotangent, shape)
-        size = (cotangent.shape[0], 2**self._rows.num_qubits, ops.shape(cotangent)[-1])
+        cotangent = ops.reshape(cotangent, (cotangent.shape[0], *self._rows.shape, -1))
+        size = (cotangent.shape[0], 2**self._rows.num_qubits, -1)
         pair = [ops.reshape(cotangent[:, :, part], size) for part in range(2)]
         by_factor = evolution.outer_pull(leading, others, pair)[-self._rows.num_qubits :]
         return [ops.stack([pair[part] for pair in by_factor], axis=1) for part in range(2)]
@@ -371,7 +377,10 @@ class _Matrices:
         """For every form, the parameter of its operation, `(members, copies, …)`."""
         if self._spins is None:
             return []
-        value = [part[:, :, 0] for part in self._spins(inputs, weights)]
+        value = self._spins(inputs, weights)
+        # No data drive them, so there is one for the whole batch.
+        value = ops.reshape(value, (4, *value.shape[2:4]))
+        value = ops.transpose(value, (2, 1, 0))
         return [form(value) for form in self._forms]
 
 
@@ -385,71 +394,62 @@ class _Form:
     """
 
     def __init__(self, members: list[Scheduled], is_looped: bool, sequences: list):
-        block = members[0].operation
-        # (factor, where the sequences of each member stand)
-        self._factors = []
+        self._block = block = members[0].operation
+        self._leads = block.start == 0 and block.size == block.rows.leading
+        self._num_members = len(members)
+        # (factor with weights, where the members' sequences begin, constants around it)
+        self._steps: list[tuple] = []
+        constants: list[np.ndarray] = []
+        right = None
         for column in zip(*(item.factors for item in members), strict=True):
-            first = len(sequences)
+            if column[0].constant is not None:
+                constants.append(column[0].constant)
+                continue
+            table = self._constant(constants)
+            if self._steps:
+                factor, first, right = self._steps[-1]
+                self._steps[-1] = factor, first, Conditioned(block, table, right)
+                table = None
+            self._steps.append((column[0], len(sequences), table))
+            constants = []
             for factor in column:
                 sequences += factor.sequences
-            index = np.arange(first, len(sequences), dtype="int32").reshape(len(column), -1)
-            self._factors.append((column[0], index))
-        self._block, self.operation = block, block
-        self._leads = block.start == 0 and block.size == block.rows.leading
-        constants = [factor.constant for factor, _ in self._factors]
-        if is_looped and any(table is not None and len(table) > 1 for table in constants):
-            # A block that depends on the leading qubits' state has one factor with weights.
-            place = next(i for i, table in enumerate(constants) if table is None)
-            right, left = map(self._constant, (constants[:place], constants[place + 1 :]))
-            self.operation = Conditioned(block, left, right)
+        factor, first, right = self._steps[-1]
+        around = Conditioned(block, self._constant(constants), right)
+        self._steps[-1] = factor, first, around
+        # A loop's blocks that depend on the leading qubits' state have one factor with weights.
+        tables = [table for table in (around.left, around.right) if table is not None]
+        self._is_apart = is_looped and any(len(table) > 1 for table in tables)
+        self.operation = around if self._is_apart else block
 
-    def _constant(self, constants):
+    def _constant(self, constants: list[np.ndarray]) -> np.ndarray | None:
         """Constant factors as one table for `Conditioned`."""
         if not constants:
             return None
         product = functools.reduce(lambda done, constant: constant @ done, constants)
-        table = self._rows_matrix((product.real, product.imag), np)
+        if not self._block.is_real:
+            table = real_matrix(product, self._leads)
+        else:
+            # One for each basis state of the leading qubits is one for each of their rows.
+            table = np.repeat(product.real, min(len(product), 2), axis=0)
         diagonal = np.diagonal(table, axis1=-2, axis2=-1)
         is_diagonal = not (table - diagonal[..., None] * np.eye(table.shape[-1])).any()
         return diagonal if is_diagonal else table
 
-    def _rows_matrix(self, pair, xp=ops):
-        """A complex matrix `(…, others, d, d)` as one on the block's rows."""
-        real, imag = pair
-        if not self._block.is_real:
-            imag = xp.zeros_like(real) if imag is None else imag
-            return real_matrix((real, imag), self._leads, xp)
-        return real if real.shape[-3] == 1 else xp.repeat(real, 2, axis=-3)
-
     def __call__(self, value):
-        """The parameter of all members, from all quaternions `(copies, sequences)`."""
+        """The parameter of all members, from all quaternions `(sequences, copies, 4)`."""
         matrix = None
-        is_apart = self.operation is not self._block
-        for factor, index in self._factors:
-            if factor.constant is None:
-                # (copies, members, g) -> (members, copies, 1, g)
-                chosen = [ops.take(part, index, axis=1)[:, :, None] for part in value]
-                chosen = [ops.transpose(part, (1, 0, 2, 3)) for part in chosen]
-                pair = spins.kronecker(chosen, factor.kinds)
-                matrix = pair if matrix is None else complex_product(ops.matmul, pair, matrix)
-            elif not is_apart:
-                matrix = _multiply_constant(factor.constant, matrix, value[0].dtype)
-        return self._rows_matrix(matrix)
-
-
-def _multiply_constant(constant: np.ndarray, matrix, dtype):
-    """A constant factor `(q, d, d)` times what stands so far, a pair."""
-    diagonal = np.diagonal(constant, axis1=-2, axis2=-1)
-    is_diagonal = not (constant - diagonal[..., None] * np.eye(constant.shape[-1])).any()
-    table = diagonal[..., None] if is_diagonal and matrix is not None else constant
-
-    def tensor(part):
-        return ops.convert_to_tensor(part, dtype=dtype) if part.any() else None
-
-    pair = tensor(table.real), tensor(table.imag)
-    if matrix is None:
-        return tuple(None if part is None else part[None, None] for part in pair)
-    return complex_product(operator.mul if is_diagonal else ops.matmul, pair, matrix)
+        for factor, first, around in self._steps:
+            size = len(factor.sequences)
+            chosen = select(value, range(first, first + self._num_members * size), axis=0)
+            chosen = ops.reshape(chosen, (self._num_members, size, *value.shape[1:]))
+            kinds = factor.kinds if self._block.is_real else None
+            made = spins.kronecker(ops.unstack(chosen, size, axis=1), kinds, self._leads)
+            made = ops.expand_dims(made, 2)
+            if not self._is_apart:
+                made = around.prepare((made,), made.dtype)
+            matrix = made if matrix is None else ops.matmul(made, matrix)
+        return matrix
 
 
 class _Piece(NamedTuple):
@@ -583,8 +583,7 @@ class _AngleSource:
         if key not in made:
             value = ops.transpose(self._angles(inputs, weights), (1, 2, 0))
             if self.is_stacked:
-                copies, _, batch = ops.shape(value)
-                value = ops.reshape(value, (copies, *self._shape, batch))
+                value = ops.reshape(value, (value.shape[0], *self._shape, -1))
                 value = ops.transpose(value, (1, 0, 2, 3))
             made[key] = value
         return made[key]

@@ -226,11 +226,12 @@ class LightCone:
         ]
         self._sum = LinearMap(rows, len(self.cones.matrix))
 
-    @property
-    def flops(self) -> float:
-        """Estimated multiply-adds per example and copy."""
+    def multiply_adds(self, batch: int) -> float:
+        """Estimated, of a forward pass, one copy."""
         groups = zip(self.cones.groups, self.engines, strict=True)
-        return self._sum.flops + sum(group.num_cones * inner.flops for group, inner in groups)
+        return batch * self._sum.flops + sum(
+            inner.multiply_adds(batch * group.num_cones) for group, inner in groups
+        )
 
     @property
     def num_operations(self) -> int:

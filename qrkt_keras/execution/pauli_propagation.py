@@ -84,7 +84,7 @@ class PauliPropagation:
 
     @property
     def flops(self) -> float:
-        """Estimated multiply-adds per example and copy."""
+        """Multiply-adds of one example and copy."""
         program = self._program
         return float(
             sum(block.flops for block in program.blocks)
@@ -92,6 +92,10 @@ class PauliPropagation:
             + program.multiply.flops
             + program.sum.flops
         )
+
+    def multiply_adds(self, batch: int) -> float:
+        """Estimated, of a forward pass, one copy."""
+        return batch * self.flops
 
     @property
     def num_operations(self) -> int:

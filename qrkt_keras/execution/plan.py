@@ -209,7 +209,7 @@ def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_
 
 def _seconds(engine, batch: int) -> float:
     per_operation, per_multiply_add = COEFFICIENTS[engine.name]
-    return per_operation * engine.num_operations + per_multiply_add * batch * engine.flops
+    return per_operation * engine.num_operations + per_multiply_add * engine.multiply_adds(batch)
 
 
 def check_engine(engine: str) -> None:
@@ -248,7 +248,7 @@ def _offer(name: str, spec: CircuitSpec, batch: int, asked: str) -> Candidate:
         )
     return Candidate(
         name,
-        multiply_adds=batch * engine.flops,
+        multiply_adds=engine.multiply_adds(batch),
         num_bytes=engine.num_bytes(batch),
         seconds=_seconds(engine, batch),
         note=note,

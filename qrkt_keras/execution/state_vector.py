@@ -49,18 +49,24 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_memory(spec: CircuitSpec) -> None:
+def state_bytes(num_qubits: int, dtype: str = "float32") -> int:
+    """The bytes of one state."""
+    return 2 ** (num_qubits + 1) * np.dtype(dtype).itemsize
+
+
+def check_memory(spec: CircuitSpec, copies: int = 1, dtype: str = "float32") -> None:
     """Refuse a circuit of which one example does not fit this machine's memory, with figures."""
-    state = 2.0 ** (spec.num_qubits + 3)
+    state = float(state_bytes(spec.num_qubits, dtype))
     # The read-out's tables: a sign for every row and observable, while they are made and after.
     tables = 3.0 * spec.num_observables * state
-    needed, memory = _STATES * state + tables, machine_memory()
+    needed, memory = _STATES * copies * state + tables, machine_memory()
     if needed > memory:
+        received = f"num_qubits={spec.num_qubits}" + (f", copies={copies}" if copies > 1 else "")
         raise UnsupportedCircuitError(
             NAME,
             f"a state of {spec.num_qubits} qubits takes {state / 1e9:.3g} GB, and "
             f"value and gradient of one example {needed / 1e9:.3g} GB; this machine has "
-            f"{memory / 1e9:.3g} GB. Received: num_qubits={spec.num_qubits}",
+            f"{memory / 1e9:.3g} GB. Received: {received}",
         )
 
 
@@ -129,11 +135,10 @@ class StateVector:
         self.before, self.after = (_Part(runs, self._matrices, spec) for runs in parts)
         self._read_out = _ReadOut(spec)
 
-    @property
-    def flops(self) -> float:
-        """Estimated multiply-adds per example and copy."""
-        product = 4.0 * self._rows.size
-        return product + self.after.multiply_adds + self._read_out.multiply_adds
+    def multiply_adds(self, batch: int) -> float:
+        """Estimated, of a forward pass, one copy; what is fused counts as it is computed."""
+        rest = 4.0 * self._rows.size + self._read_out.multiply_adds
+        return batch * rest + self.after.multiply_adds(self._rows, batch)
 
     @property
     def num_operations(self) -> int:
@@ -141,8 +146,12 @@ class StateVector:
         return 4 + self.before.num_operations + self.after.num_operations
 
     def num_bytes(self, batch: int) -> float:
-        """Estimated peak of value and gradient, one copy."""
-        state = 2.0 ** (self.spec.num_qubits + 3)
+        """Estimated peak of value and gradient in float32.
+
+        Args:
+            batch: how many examples, times copies.
+        """
+        state = float(state_bytes(self.spec.num_qubits))
         whole = max(float(CHUNK_BYTES), _STATES * state)
         return min(batch * _STATES * state, whole) + self.spec.num_observables * state
 
@@ -158,11 +167,17 @@ class StateVector:
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         copies, batch = weights.shape[0], inputs.shape[0]
+        dtype = keras.backend.standardize_dtype(weights.dtype)
+        check_memory(self.spec, copies, dtype)
         matrices = self._matrices(inputs, weights)
-        most = max(1, CHUNK_BYTES // (_STATES * copies * 2 ** (self.spec.num_qubits + 3)))
+        example = _STATES * copies * state_bytes(self.spec.num_qubits, dtype)
+        most = max(1, CHUNK_BYTES // example)
         is_large = batch > most if batch is not None else most < _UNKNOWN_BATCH
         is_driven = self._product.is_driven or any(self.after.is_driven)
         if is_large and is_driven and self._gradient != "backprop":
+            if batch is None:
+                # So that a small batch, which is one chunk, is not filled up.
+                most = ops.minimum(most, ops.maximum(ops.shape(inputs)[0], 1))
             values = self._in_chunks(most, inputs, weights, matrices)
         else:
             values = self._at_once(inputs, weights, matrices)
@@ -187,7 +202,7 @@ class StateVector:
         how = self._how(operations, 1, weights.shape[0])
         return evolution.evolve(state, operations, slots, how)
 
-    def _in_chunks(self, size: int, inputs, weights, matrices):
+    def _in_chunks(self, size, inputs, weights, matrices):
         """The same, a chunk of the batch at a time; each is computed again on the way back."""
         operations, slots = self._fused(self.after, inputs, weights, matrices, inputs.shape[0])
         if self._product.is_driven:
@@ -215,7 +230,7 @@ class StateVector:
             if self._product.is_driven:
                 state = self._product.state(first)
             else:
-                state = ops.repeat(first[0], size, axis=2)
+                state = ops.broadcast_to(first[0], (*first[0].shape[:2], size))
             ready = evolution.prepare(operations, rest, state.dtype)
             for operation, mine in zip(operations, ready, strict=True):
                 state = operation.apply(state, mine)
@@ -482,10 +497,14 @@ class _Part:
                 operation = Repeat(body, count, tuple(source.is_stacked for source in sources))
             self.operations.append(operation)
 
-    @property
-    def multiply_adds(self) -> float:
-        """Estimated, a column of the state, forward."""
-        return sum(self._costs)
+    def multiply_adds(self, rows, batch: int) -> float:
+        """Estimated, forward."""
+        total = 0.0
+        for piece in self.pieces(rows, batch):
+            direct = sum(self._costs[piece.start : piece.stop])
+            columns = 2**rows.num_qubits
+            total += columns * direct + batch * rows.size**2 if piece.is_fused else batch * direct
+        return total
 
     @property
     def num_operations(self) -> int:

@@ -274,7 +274,7 @@ class Costs:
     """
 
     name = NAME
-    # One call; what it does a row is in `flops`.
+    # One call; what it does a row is in `multiply_adds`.
     num_operations = 1
 
     def __init__(self, spec: CircuitSpec):
@@ -282,8 +282,12 @@ class Costs:
         gates = sum(2.0 ** len(operation.qubits) for operation in spec.circuit.all_operations())
         # Protos are parsed and resolved for every row.
         parsing = _PARSING * sum(1 for _ in spec.circuit.all_operations())
-        self.flops = size * (2 * gates + 4 * spec.num_observables) + parsing
+        self._row = size * (2 * gates + 4 * spec.num_observables) + parsing
         self._state = 8.0 * size
+
+    def multiply_adds(self, batch: int) -> float:
+        """Estimated, of a forward pass."""
+        return batch * self._row
 
     def num_bytes(self, batch: int) -> float:
         """Estimated peak: a few states at a time, and the results."""

@@ -109,7 +109,7 @@ def measure() -> list[dict]:
                     "engine": engine.name,
                     "seconds": seconds(engine, spec, batch, 3 if form == "tfq" else 7),
                     "operations": costs.num_operations,
-                    "multiply_adds": batch * costs.flops,
+                    "multiply_adds": costs.multiply_adds(batch),
                 }
             )
     return rows

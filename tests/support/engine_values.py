@@ -59,7 +59,7 @@ class Case:
         """A context in which the batch goes through in chunks, if it is to."""
         if self.chunk is None:
             return contextlib.nullcontext()
-        state = 2 ** (self.spec.num_qubits + 3)
+        state = state_vector.state_bytes(self.spec.num_qubits)
         limit = state_vector._STATES * self.copies * self.chunk * state
         return mock.patch.object(state_vector, "CHUNK_BYTES", limit)
 

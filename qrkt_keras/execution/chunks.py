@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from keras import ops
 
 from qrkt_keras.execution.evolution import loop, put
@@ -37,31 +38,47 @@ def in_chunks(
         def chunk(i):
             return function([ops.take(tensor, i, axis=0) for tensor in cut], common)
 
-        def forward(i, carry):
-            return (put(carry[0], i, chunk(i)[0]),)
+        def forward(_, carry):
+            i, total = carry
+            values = chunk(i)[0]
+            return _after(i + 1, values), put(total, i, values)
 
+        first = ops.convert_to_tensor(0, dtype="int32")
         values = ops.zeros((count, *shape), dtype=own[0].dtype)
-        (values,) = loop(count, forward, (values,))
+        _, values = loop(count, forward, (first, values))
 
         def backward(*arguments, upstream=None):
             upstream = _cut(arguments[0] if upstream is None else upstream, size, count)
 
-            def back(i, carry):
+            def back(_, carry):
+                i, *totals = carry
                 _, pull = chunk(i)
                 by_own, by_common = pull(ops.take(upstream, i, axis=0))
                 return (
-                    *(put(t, i, g) for t, g in zip(carry[: len(own)], by_own, strict=True)),
-                    *(t + g for t, g in zip(carry[len(own) :], by_common, strict=True)),
+                    _after(i + 1, *by_own[:1], *by_common[:1]),
+                    *(put(t, i, g) for t, g in zip(totals[: len(own)], by_own, strict=True)),
+                    *(t + g for t, g in zip(totals[len(own) :], by_common, strict=True)),
                 )
 
             zeros = [ops.zeros_like(tensor) for tensor in (*cut, *common)]
-            totals = loop(count, back, tuple(zeros))
+            _, *totals = loop(count, back, (first, *zeros))
             by_own = [_join(total, batch) for total in totals[: len(own)]]
             return (*by_own, *totals[len(own) :])
 
         return _join(values, batch), backward
 
     return run(*batched, *shared)
+
+
+def _after(index, *values):
+    """The index, known no sooner than the values.
+
+    TensorFlow begins turns of a loop before the last one has ended, and would hold their states
+    all at once.
+    """
+    for value in values:
+        index = index + ops.cast(ops.any(value > np.inf), "int32")
+    return index
 
 
 def _cut(x, size: int, count):

@@ -96,7 +96,7 @@ class Spins:
             alike[_structure(sequence)].append(i)
         # Angles without and with data: all of a kind are computed at once.
         expressions: tuple[list, list] = ([], [])
-        places: dict[tuple, tuple[int, slice]] = {}
+        places: dict[tuple, tuple[int, range]] = {}
         # (structure, number of members, where the angles of each rotation stand)
         self._groups = []
         for structure, members in alike.items():
@@ -107,7 +107,7 @@ class Spins:
                     kind = int(any(not a.free_symbols.isdisjoint(spec.inputs) for a in angles))
                     first = len(expressions[kind])
                     expressions[kind].extend(angles)
-                    places[angles] = kind, slice(first, first + len(angles))
+                    places[angles] = kind, range(first, first + len(angles))
                 columns.append(places[angles])
             self._groups.append((structure, len(members), columns))
         self._angles = [Angles(some, spec) if some else None for some in expressions]
@@ -157,7 +157,7 @@ def _sequence(structure, size: int, columns, turns, dtype):
     for item in structure:
         if isinstance(item, str):
             kind, place = next(columns)
-            cos, sin = (part[:, place] for part in turns[kind])
+            cos, sin = (select(part, place, axis=1) for part in turns[kind])
             turned = ops.convert_to_tensor(_times(item, value), dtype=dtype)
             value = cos * ops.convert_to_tensor(value, dtype=dtype) + sin * turned
         else:
@@ -185,7 +185,8 @@ def _times(letter: str, value):
 
 def spinor(value):
     """The two amplitudes of `U |0>`, real and imaginary parts: `(copies, sequences, 2, batch)`."""
-    parts = value[:, 0], -ops.flip(value[:, 1], 0)
+    real, imag = ops.unstack(value, 2, axis=1)
+    parts = real, -ops.flip(imag, 0)
     return tuple(ops.transpose(part, (1, 2, 0, 3)) for part in parts)
 
 

@@ -21,7 +21,6 @@ from qrkt_keras.execution.evolution import Block, Conditioned, Repeat
 from qrkt_keras.execution.layering import BASES, Layer, layers, repetitions, split_prefix
 from qrkt_keras.execution.schedule import (
     Scheduled,
-    basis_bits,
     layout,
     real_matrix,
     schedule,
@@ -29,10 +28,10 @@ from qrkt_keras.execution.schedule import (
 
 NAME = "state_vector"
 # A batch whose states take more goes through in chunks, and is found by undoing on the way back.
-CHUNK_BYTES = 2**30
+CHUNK_BYTES = 2**31
 
-# How many states value and gradient hold at a time, an estimate from above.
-_STATES = 8
+# How many states value and gradient hold at a time, an estimate from above: 14 to 27 were measured.
+_STATES = 24
 # A pattern that comes this often is a loop.
 _REPEATS = 8
 # Up to so many matrices are taken apart at once; of more, most belong to a loop.
@@ -40,6 +39,8 @@ _UNSTACKED = 32
 # From so many rows on, the state before the first entangler is an outer product, which takes fewer
 # passes over it; a smaller one is had with fewer operations as every other.
 _MANY_ROWS = 256
+# Up to so many qubits, the signs of all rows and observables are one table.
+_ONE_TABLE = 10
 # The batch to plan for where it is not known.
 _UNKNOWN_BATCH = 256
 
@@ -57,9 +58,7 @@ def state_bytes(num_qubits: int, dtype: str = "float32") -> int:
 def check_memory(spec: CircuitSpec, copies: int = 1, dtype: str = "float32") -> None:
     """Refuse a circuit of which one example does not fit this machine's memory, with figures."""
     state = float(state_bytes(spec.num_qubits, dtype))
-    # The read-out's tables: a sign for every row and observable, while they are made and after.
-    tables = 3.0 * spec.num_observables * state
-    needed, memory = _STATES * copies * state + tables, machine_memory()
+    needed, memory = _STATES * copies * state, machine_memory()
     if needed > memory:
         received = f"num_qubits={spec.num_qubits}" + (f", copies={copies}" if copies > 1 else "")
         raise UnsupportedCircuitError(
@@ -153,7 +152,7 @@ class StateVector:
         """
         state = float(state_bytes(self.spec.num_qubits))
         whole = max(float(CHUNK_BYTES), _STATES * state)
-        return min(batch * _STATES * state, whole) + self.spec.num_observables * state
+        return min(batch * _STATES * state, whole)
 
     def matrix_products(self, batch: int, copies: int = 1) -> list[tuple[int, int, int, int]]:
         """The real matrix products of one forward pass, `(rows, inner, columns, count)`.
@@ -624,30 +623,27 @@ class _ReadOut:
 
     def __init__(self, spec: CircuitSpec):
         index = {qubit: i for i, qubit in enumerate(spec.qubits)}
-        self._rows = layout(spec.num_qubits)
-        bits = basis_bits(spec.num_qubits)
-        self.multiply_adds = 0.0
-        bases: list[dict[int, str]] = []
-        tables: list[np.ndarray] = []
+        # A basis, and for every observable its strings' qubits and coefficients there.
+        bases: list[tuple[dict[int, str], list[list]]] = []
         for column, observable in enumerate(spec.observables):
             for term in observable:
                 letters = {index[qubit]: str(letter) for qubit, letter in term.items()}
-                for basis, table in zip(bases, tables, strict=True):  # noqa: B007
+                for basis, strings in bases:  # noqa: B007
                     if all(basis.get(qubit, letter) == letter for qubit, letter in letters.items()):
                         break
                 else:
-                    basis, table = {}, np.zeros((spec.num_observables, 2**spec.num_qubits))
-                    bases.append(basis)
-                    tables.append(table)
+                    basis, strings = {}, [[] for _ in spec.observables]
+                    bases.append((basis, strings))
                 basis.update(letters)
-                signs = np.prod([1 - 2 * bits[qubit] for qubit in letters], axis=0)
-                table[column] += term.coefficient.real * signs
+                strings[column].append((tuple(letters), term.coefficient.real))
+        rows = layout(spec.num_qubits)
+        self.multiply_adds = 0.0
         self._bases = []
-        for basis, table in zip(bases, tables, strict=True):
-            signs = np.stack([self._rows.arrange(np.stack([row, row])) for row in table])
+        for basis, strings in bases:
             items = _change_of_basis(basis, spec)
+            signs = _Signs(rows, strings)
             self._bases.append(([item.operation for item in items], signs))
-            self.multiply_adds += self._rows.size * (1 + len(signs))
+            self.multiply_adds += rows.size + signs.multiply_adds
             self.multiply_adds += sum(item.multiply_adds for item in items)
 
     def _rotated(self, state):
@@ -657,7 +653,7 @@ class _ReadOut:
             rotated = state
             for operation, mine in zip(operations, ready, strict=True):
                 rotated = operation.apply(rotated, mine)
-            yield operations, ready, rotated, ops.convert_to_tensor(signs, dtype=state.dtype)
+            yield operations, ready, rotated, signs
 
     def __call__(self, state):
         """`(copies, num_observables, batch)`."""
@@ -675,21 +671,99 @@ class _ReadOut:
         return run(state)
 
     def _values(self, state):
-        values = [
-            ops.matmul(signs, ops.square(rotated)) for *_, rotated, signs in self._rotated(state)
-        ]
+        values = [signs(ops.square(rotated)) for *_, rotated, signs in self._rotated(state)]
         return sum(values[1:], values[0])
 
     def pull(self, state, upstream):
         """The loss' gradient by the state, from the one by the values."""
         total = None
         for operations, ready, rotated, signs in self._rotated(state):
-            cotangent = rotated * ops.matmul(ops.transpose(2 * signs), upstream)
+            cotangent = rotated * signs.transposed(2 * upstream)
             _, cotangent, _ = evolution.pull(
                 operations, rotated, cotangent, [()] * len(operations), ready
             )
             total = cotangent if total is None else total + cotangent
         return total
+
+
+class _Signs:
+    """Sums of strings of Z as a table of eigenvalues, `S p` from the squares p of a state's rows.
+
+    A string's eigenvalue is that of its leading qubits times that of the others. So for many qubits
+    there are two small tables, A and B, in place of a large one: `S p = C (A p B^T)`, with C the
+    coefficient of each pair of rows of A and B in each sum.
+
+    Args:
+        rows: the layout.
+        strings: for every sum its strings' qubits and coefficients.
+    """
+
+    def __init__(self, rows, strings: list[list]):
+        first, parts, last = self._shape = rows.shape
+        cut, size = rows.leading, rows.num_qubits
+        if size <= _ONE_TABLE:
+            eigenvalues = [
+                sum((c * _parities(own, 0, size) for own, c in sum_), np.zeros(2**size))
+                for sum_ in strings
+            ]
+            tables = [rows.arrange(np.stack([row, row])) for row in eigenvalues]
+            self._one = np.stack(tables)
+            self.multiply_adds = float(self._one.size)
+            return
+        self._one = None
+        halves = [
+            sorted(
+                {tuple(q for q in own if (q < cut) == leads) for sum_ in strings for own, _ in sum_}
+            )
+            for leads in (True, False)
+        ]
+        self._leading = np.stack([np.repeat(_parities(half, 0, cut), parts) for half in halves[0]])
+        self._others = np.stack([_parities(half, cut, size) for half in halves[1]])
+        self._pairs = np.zeros((len(strings), len(halves[0]), len(halves[1])))
+        for column, sum_ in enumerate(strings):
+            for own, coefficient in sum_:
+                place = [
+                    half.index(tuple(q for q in own if (q < cut) == leads))
+                    for half, leads in zip(halves, (True, False), strict=True)
+                ]
+                self._pairs[column, place[0], place[1]] += coefficient
+        self._pairs = self._pairs.reshape(len(strings), -1)
+        self.multiply_adds = float(rows.size * len(self._others))
+
+    def __call__(self, squares):
+        """`(copies, rows, batch)` to `(copies, number of sums, batch)`."""
+        if self._one is not None:
+            return ops.matmul(self._tensor(self._one, squares), squares)
+        first, parts, last = self._shape
+        leading, others, pairs = self._tables(squares)
+        copies = squares.shape[0]
+        x = ops.matmul(others, ops.reshape(squares, (copies, first * parts, last, -1)))
+        x = ops.matmul(leading, ops.reshape(x, (copies, first * parts, -1)))
+        return ops.matmul(pairs, ops.reshape(x, (copies, pairs.shape[1], -1)))
+
+    def transposed(self, sums):
+        """`S^T`: `(copies, number of sums, batch)` to `(copies, rows, batch)`."""
+        if self._one is not None:
+            return ops.matmul(self._tensor(self._one.T, sums), sums)
+        first, parts, last = self._shape
+        leading, others, pairs = (ops.transpose(table) for table in self._tables(sums))
+        copies = sums.shape[0]
+        x = ops.reshape(ops.matmul(pairs, sums), (copies, leading.shape[1], -1))
+        x = ops.reshape(ops.matmul(leading, x), (copies, first * parts, others.shape[1], -1))
+        return ops.reshape(ops.matmul(others, x), (copies, first * parts * last, -1))
+
+    def _tables(self, like):
+        return [self._tensor(table, like) for table in (self._leading, self._others, self._pairs)]
+
+    @staticmethod
+    def _tensor(table, like):
+        return ops.convert_to_tensor(table, dtype=like.dtype)
+
+
+def _parities(qubits, start: int, stop: int) -> np.ndarray:
+    """The eigenvalues of a string of Z on some of the qubits from `start` to `stop`."""
+    signs = [np.array([1.0, -1.0 if q in qubits else 1.0]) for q in range(start, stop)]
+    return functools.reduce(np.kron, signs, np.ones(1))
 
 
 def _change_of_basis(basis: dict[int, str], spec: CircuitSpec) -> list[Scheduled]:

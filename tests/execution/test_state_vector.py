@@ -312,9 +312,32 @@ def test_no_more_than_the_machine_holds(monkeypatch):
     engine = StateVector(templates.rx_ring(20, 2))
     with pytest.raises(UnsupportedCircuitError, match="Received: num_qubits=20, copies=16"):
         engine.expectation(tf.zeros((1, 1, 20)), tf.zeros((16, engine.spec.num_weights)))
-    message = r"24 qubits takes 0.134 GB.* 10.7 GB; this machine has 1 GB. Received: num_qubits=24"
+    message = r"24 qubits takes 0.134 GB.* 3.22 GB; this machine has 1 GB. Received: num_qubits=24"
     with pytest.raises(UnsupportedCircuitError, match=message):
         StateVector(templates.rx_ring(24, 2))
+
+
+def test_small_tables_of_signs_for_many_qubits(monkeypatch):
+    template = templates.hardware_efficient(6, num_layers=2)
+    x, y, z = ([pauli(qubit) for qubit in template.qubits] for pauli in (cirq.X, cirq.Y, cirq.Z))
+    observables = [
+        z[0] * z[1] * z[5] - 0.5 * z[4] + 0.25 * z[2],
+        x[1] * x[4] + 2 * z[5],
+        y[3],
+        0.3 * y[3] * x[1],
+    ]
+    spec = CircuitSpec(template.circuit, template.inputs, template.weights, observables)
+    inputs, weights = point(spec)
+    one = value_and_gradients(StateVector(spec), inputs, weights)
+    monkeypatch.setattr(state_vector, "_ONE_TABLE", 0)
+    engine = StateVector(spec)
+    found = value_and_gradients(engine, inputs, weights)
+    assert_close(found, one, 1e-5, 1e-4)
+    for row, values in zip(inputs[:, 0], found[0][:, 1], strict=True):
+        np.testing.assert_allclose(values, cirq_expectation(spec, row, weights[1]), atol=1e-5)
+    # Neither table has more than the square root of the basis states, or so, a string.
+    tables = [table for _, signs in engine._read_out._bases for table in signs._tables(found[0])]
+    assert max(table.shape[1] for table in tables) <= 2**4
 
 
 def test_layers_of_a_template():

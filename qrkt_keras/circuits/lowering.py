@@ -119,7 +119,7 @@ def _lower_operation(
             return [
                 Rotation(
                     tuple(sorted((qubits[i], letter) for i, letter in pauli)),
-                    sympy.expand(-2 * sympy.pi * _exact(coefficient) * exponent),
+                    _angle(coefficient, exponent),
                 )
                 for pauli, coefficient in terms
             ]
@@ -130,6 +130,23 @@ def _lower_operation(
                 f"such gates. Received: {operation!r}"
             )
     return [step for part in parts for step in _lower_operation(part, index)]
+
+
+def _angle(coefficient: float, exponent: sympy.Expr) -> sympy.Expr:
+    """`-2 pi c t`, multiplied out."""
+    numbers, symbols = [], []
+    for factor in sympy.Mul.make_args(exponent):
+        (symbols if factor.is_Symbol else numbers).append(factor)
+    if len(symbols) == 1 and all(number.is_number for number in numbers):
+        # As most angles are; sympy's own product and expansion take a millisecond each.
+        scale = _scale(coefficient, tuple(numbers))
+        return symbols[0] if scale == 1 else scale * symbols[0]
+    return sympy.expand(_scale(coefficient, ()) * exponent)
+
+
+@functools.lru_cache(maxsize=1024)
+def _scale(coefficient: float, numbers: tuple[sympy.Expr, ...]) -> sympy.Expr:
+    return sympy.expand(sympy.Mul(-2 * sympy.pi * _exact(coefficient), *numbers))
 
 
 def _exact(coefficient: float) -> sympy.Expr:

@@ -203,11 +203,19 @@ def _split_sum(operation: cirq.Operation) -> list[cirq.Operation]:
     gate = operation.gate
     if not (isinstance(gate, cirq.EigenGate) and cirq.is_parameterized(gate)):
         return [operation]
+    if _is_scaled_symbol(gate.exponent):
+        return [operation]
     terms = sympy.Add.make_args(sympy.expand(gate.exponent))
     return [
         gate._with_exponent(float(term) if term.is_number else term).on(*operation.qubits)
         for term in terms
     ]
+
+
+def _is_scaled_symbol(value: sympy.Expr) -> bool:
+    factors = sympy.Mul.make_args(value)
+    symbols = [factor for factor in factors if factor.is_Symbol]
+    return len(symbols) == 1 and all(f.is_Symbol or f.is_number for f in factors)
 
 
 def _parameters(gate: cirq.Gate) -> list:
@@ -216,10 +224,7 @@ def _parameters(gate: cirq.Gate) -> list:
 
 
 def _check_expression(value, operation: cirq.Operation) -> None:
-    if not isinstance(value, sympy.Basic) or value.is_number:
-        return
-    scalar, rest = value.as_independent(sympy.Symbol)
-    if not (rest.is_Symbol and scalar.is_number):
+    if isinstance(value, sympy.Basic) and not (value.is_number or _is_scaled_symbol(value)):
         raise UnsupportedCircuitError(
             NAME,
             f"its angles are scalar * symbol, at most summed. Received: {value} in {operation!r}",

@@ -134,14 +134,23 @@ def _lower_operation(
 
 def _angle(coefficient: float, exponent: sympy.Expr) -> sympy.Expr:
     """`-2 pi c t`, multiplied out."""
+    parts = scaled_symbol(exponent)
+    if parts is None:
+        return sympy.expand(_scale(coefficient, ()) * exponent)
+    # As most angles are: sympy's expansion would be much of the time that a deep circuit takes.
+    numbers, symbol = parts
+    scale = _scale(coefficient, numbers)
+    return symbol if scale == 1 else scale * symbol
+
+
+def scaled_symbol(value: sympy.Expr) -> tuple[tuple[sympy.Expr, ...], sympy.Symbol] | None:
+    """The numbers and the symbol that a product is of, or None if it is of anything else."""
     numbers, symbols = [], []
-    for factor in sympy.Mul.make_args(exponent):
+    for factor in sympy.Mul.make_args(value):
         (symbols if factor.is_Symbol else numbers).append(factor)
     if len(symbols) == 1 and all(number.is_number for number in numbers):
-        # As most angles are; sympy's own product and expansion take a millisecond each.
-        scale = _scale(coefficient, tuple(numbers))
-        return symbols[0] if scale == 1 else scale * symbols[0]
-    return sympy.expand(_scale(coefficient, ()) * exponent)
+        return tuple(numbers), symbols[0]
+    return None
 
 
 @functools.lru_cache(maxsize=1024)

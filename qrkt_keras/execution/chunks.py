@@ -10,16 +10,14 @@ from keras import ops
 from qrkt_keras.execution.evolution import loop, put
 
 
-def in_chunks(
-    function: Callable, size: int, shape: tuple[int, ...], batched: Sequence, shared: Sequence
-):
+def in_chunks(function: Callable, size, shape: tuple, batched: Sequence, shared: Sequence):
     """`function` over chunks of the last axis, forward and back, nothing kept between them.
 
     Args:
         function: takes a chunk of each of `batched` and all of `shared`; returns values
             `(..., size)`, and what takes the loss' gradient by them to two lists of gradients, by
             the chunks and by what is shared.
-        size: of a chunk.
+        size: of a chunk; a tensor where it depends on an unknown batch.
         shape: of a chunk's values.
         batched: tensors `(..., B)`; the last chunk is filled up with zeros.
         shared: tensors.

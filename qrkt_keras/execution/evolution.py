@@ -12,7 +12,6 @@ also carries a cotangent back.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,9 +21,8 @@ from keras import ops
 
 # Of so many small products a sum is taken one by one; of more, they would outgrow the state.
 _MANY = 64
-# Up to so many rows, every basis state has a cosine and a sine of its own: few operations count
-# then, not few functions.
-_FEW_ROWS = 128
+# Of a state of up to so many rows, few operations count, not few passes or few functions.
+FEW_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,11 @@ class Block:
     def batched(self) -> list[bool]:
         """Whether each parameter's last axis is the batch."""
         return [False] * self.num_slots
+
+    @property
+    def leads(self) -> bool:
+        """Whether its rows are its basis states, each with real and imaginary part."""
+        return self.start == 0 and self.size == self.rows.leading
 
     def _move(self, x):
         """Axes (copies, others, the block's rows, columns)."""
@@ -282,7 +285,7 @@ class Phases:
 
     def _rotations(self, half):
         """`exp(-i S a / 2)` as `(copies, 2**n, batch)`."""
-        if self.qubits is None or self.rows.size <= _FEW_ROWS:
+        if self.qubits is None or self.rows.size <= FEW_ROWS:
             strings = ops.convert_to_tensor(self.strings.T, dtype=half.dtype)
             angles = ops.matmul(strings, half)
             return ops.cos(angles), -ops.sin(angles)
@@ -348,7 +351,7 @@ def outer(factors):
     (a, b), (c, d) = outer(factors[:half]), outer(factors[half:])
     a, b = (None if part is None else part[:, :, None] for part in (a, b))
     c, d = (None if part is None else part[:, None] for part in (c, d))
-    real, imag = complex_product(operator.mul, (a, b), (c, d))
+    real, imag = _complex_product((a, b), (c, d))
     size = real.shape[1] * real.shape[2]
     return tuple(
         None if part is None else _reshape(part, part.shape[0], size) for part in (real, imag)
@@ -377,11 +380,11 @@ def outer_pull(first, second, cotangent) -> list:
     return result
 
 
-def complex_product(times, x, y):
-    """A product of complex numbers, whatever `times` is, as pairs of parts; None is a zero."""
+def _complex_product(x, y):
+    """A product of complex numbers, as pairs of parts; None is a zero."""
 
     def product(u, v):
-        return None if u is None or v is None else times(u, v)
+        return None if u is None or v is None else u * v
 
     (a, b), (c, d) = x, y
     ac, bd, ad, bc = product(a, c), product(b, d), product(a, d), product(b, c)

@@ -7,6 +7,7 @@ each basis state of the leading qubits, a diagonal on the block.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
@@ -219,7 +220,7 @@ class _Builder:
         states = np.arange(2**size).reshape((2,) * size).transpose(order).reshape(-1)
         front = Rows(size, count)
         forth = front.arrange(self.rows.number(_PARTS, states))
-        matrix = real_matrix(step.matrix, leads=True)
+        matrix = _real_matrix(step.matrix, leads=True)
         self._emit_permutation(forth)
         self._emit(
             Block(front, 0, count, matrix[None, None]),
@@ -299,23 +300,15 @@ class _Builder:
         start, size = run
         if all(factor.constant is not None for factor in factors):
             matrix = _clean(functools.reduce(lambda m, f: f.constant @ m, factors, np.eye(2**size)))
-            is_real = not matrix.imag.any()
-            if not is_real:
-                matrix = real_matrix(matrix, self.leads(start, size))
-            else:
-                # One for each basis state of the leading qubits is one for each of their rows.
-                matrix = np.repeat(matrix.real, min(len(matrix), 2), axis=0)
-            block = Block(self.rows, start, size, matrix[None], is_real)
+            block = Block(self.rows, start, size, is_real=not matrix.imag.any())
+            matrix = matrix_on_rows(matrix, block)
+            block = dataclasses.replace(block, constant=matrix[None])
             self._emit(block, signature=("constant", run, matrix.tobytes()))
             return
         signature = ("block", run, tuple(factor.signature for factor in factors))
         is_real = all(factor.is_real for factor in factors)
         block = Block(self.rows, start, size, is_real=is_real)
         self._emit(block, factors=tuple(factors), signature=signature)
-
-    def leads(self, start: int, size: int) -> bool:
-        """Whether a block's rows are its basis states, each with real and imaginary part."""
-        return start == 0 and size == self._lead[1]
 
     def _emit(self, operation, factors=(), angles=(), signature=()) -> None:
         data = set(self.spec.inputs)
@@ -360,8 +353,16 @@ def _clean(x: np.ndarray) -> np.ndarray:
     return real + 1j * imag
 
 
-def real_matrix(matrix: np.ndarray, leads: bool) -> np.ndarray:
-    """A complex matrix `(…, d, d)` as a real one on a block's rows, `(…, 2d, 2d)`.
+def matrix_on_rows(matrix: np.ndarray, block: Block) -> np.ndarray:
+    """A complex matrix `(1 or leading states, d, d)` as the real one that a block acts by."""
+    if not block.is_real:
+        return _real_matrix(matrix, block.leads)
+    # One for each basis state of the leading qubits is one for each of their rows.
+    return np.repeat(matrix.real, min(len(matrix), 2), axis=0)
+
+
+def _real_matrix(matrix: np.ndarray, leads: bool) -> np.ndarray:
+    """A complex matrix `(…, d, d)` as a real one, `(…, 2d, 2d)`.
 
     The rows of a leading block are its basis states, each with real and imaginary part; of another,
     the real parts of all its basis states, then the imaginary ones.

@@ -200,8 +200,7 @@ def kronecker(factors: Sequence, kinds: Sequence[int] | None = None, leads: bool
     Args:
         factors: a tensor `(…, 4)` a qubit: `a, b, c, d`.
         kinds: where all gates are real, what `real_kind` says of each.
-        leads: whether the rows are basis states with real and imaginary part each, see
-            `schedule.real_matrix`.
+        leads: of the block.
 
     Returns:
         `(…, d, d)`, d = 2**g if the gates are real, else twice that.

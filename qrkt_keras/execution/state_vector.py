@@ -22,7 +22,7 @@ from qrkt_keras.execution.layering import BASES, Layer, layers, repetitions, spl
 from qrkt_keras.execution.schedule import (
     Scheduled,
     layout,
-    real_matrix,
+    matrix_on_rows,
     schedule,
 )
 
@@ -36,9 +36,6 @@ _STATES = 24
 _REPEATS = 8
 # Up to so many matrices are taken apart at once; of more, most belong to a loop.
 _UNSTACKED = 32
-# From so many rows on, the state before the first entangler is an outer product, which takes fewer
-# passes over it; a smaller one is had with fewer operations as every other.
-_MANY_ROWS = 256
 # Up to so many qubits, the signs of all rows and observables are one table.
 _ONE_TABLE = 10
 # The batch to plan for where it is not known.
@@ -111,7 +108,8 @@ class StateVector:
         self._gradient = gradient
         self._rows = layout(spec.num_qubits)
         prefix, body = {}, lowered(spec, NAME)
-        if self._rows.size >= _MANY_ROWS:
+        # An outer product takes fewer passes over the state, and more operations.
+        if self._rows.size > evolution.FEW_ROWS:
             prefix, body = split_prefix(body)
         self._product = _ProductState(spec, prefix)
         items = schedule(layers(body, spec.inputs), spec)
@@ -267,7 +265,8 @@ class StateVector:
     def _how(self, operations, batch, copies) -> str:
         if self._gradient != "auto":
             return self._gradient
-        saved = copies * (batch or _UNKNOWN_BATCH) * 4 * self._rows.size * len(operations)
+        state = copies * state_bytes(self.spec.num_qubits)
+        saved = (batch or _UNKNOWN_BATCH) * state * len(operations)
         is_long = any(isinstance(operation, Repeat) for operation in operations)
         return "adjoint" if is_long or saved > CHUNK_BYTES else "saved"
 
@@ -409,43 +408,31 @@ class _Form:
 
     def __init__(self, members: list[Scheduled], is_looped: bool, sequences: list):
         self._block = block = members[0].operation
-        self._leads = block.start == 0 and block.size == block.rows.leading
         self._num_members = len(members)
-        # (factor with weights, where the members' sequences begin, constants around it)
+        columns = list(zip(*(item.factors for item in members), strict=True))
+        places = [i for i, column in enumerate(columns) if column[0].constant is None]
+        # (factor with weights, where the members' sequences begin, constants around it): it takes
+        # those that follow it, the first one also those before it.
         self._steps: list[tuple] = []
-        constants: list[np.ndarray] = []
-        right = None
-        for column in zip(*(item.factors for item in members), strict=True):
-            if column[0].constant is not None:
-                constants.append(column[0].constant)
-                continue
-            table = self._constant(constants)
-            if self._steps:
-                factor, first, right = self._steps[-1]
-                self._steps[-1] = factor, first, Conditioned(block, table, right)
-                table = None
-            self._steps.append((column[0], len(sequences), table))
-            constants = []
-            for factor in column:
+        for place, end in zip(places, [*places[1:], len(columns)], strict=True):
+            before = columns[:place] if place == places[0] else []
+            left, right = self._constant(columns[place + 1 : end]), self._constant(before)
+            around = Conditioned(block, left, right)
+            self._steps.append((columns[place][0], len(sequences), around))
+            for factor in columns[place]:
                 sequences += factor.sequences
-        factor, first, right = self._steps[-1]
-        around = Conditioned(block, self._constant(constants), right)
-        self._steps[-1] = factor, first, around
         # A loop's blocks that depend on the leading qubits' state have one factor with weights.
         tables = [table for table in (around.left, around.right) if table is not None]
         self._is_apart = is_looped and any(len(table) > 1 for table in tables)
         self.operation = around if self._is_apart else block
 
-    def _constant(self, constants: list[np.ndarray]) -> np.ndarray | None:
+    def _constant(self, columns: list[tuple]) -> np.ndarray | None:
         """Constant factors as one table for `Conditioned`."""
-        if not constants:
+        if not columns:
             return None
+        constants = [column[0].constant for column in columns]
         product = functools.reduce(lambda done, constant: constant @ done, constants)
-        if not self._block.is_real:
-            table = real_matrix(product, self._leads)
-        else:
-            # One for each basis state of the leading qubits is one for each of their rows.
-            table = np.repeat(product.real, min(len(product), 2), axis=0)
+        table = matrix_on_rows(product, self._block)
         diagonal = np.diagonal(table, axis1=-2, axis2=-1)
         is_diagonal = not (table - diagonal[..., None] * np.eye(table.shape[-1])).any()
         return diagonal if is_diagonal else table
@@ -458,7 +445,7 @@ class _Form:
             chosen = select(value, range(first, first + self._num_members * size), axis=0)
             chosen = ops.reshape(chosen, (self._num_members, size, *value.shape[1:]))
             kinds = factor.kinds if self._block.is_real else None
-            made = spins.kronecker(ops.unstack(chosen, size, axis=1), kinds, self._leads)
+            made = spins.kronecker(ops.unstack(chosen, size, axis=1), kinds, self._block.leads)
             made = ops.expand_dims(made, 2)
             if not self._is_apart:
                 made = around.prepare((made,), made.dtype)
@@ -699,7 +686,7 @@ class _Signs:
     """
 
     def __init__(self, rows, strings: list[list]):
-        first, parts, last = self._shape = rows.shape
+        self._shape = _, parts, _ = rows.shape
         cut, size = rows.leading, rows.num_qubits
         if size <= _ONE_TABLE:
             eigenvalues = [
@@ -711,22 +698,18 @@ class _Signs:
             self.multiply_adds = float(self._one.size)
             return
         self._one = None
-        halves = [
-            sorted(
-                {tuple(q for q in own if (q < cut) == leads) for sum_ in strings for own, _ in sum_}
-            )
-            for leads in (True, False)
+        # (sum, qubits of the string among the leading ones, those among the others, coefficient)
+        terms = [
+            (i, tuple(q for q in own if q < cut), tuple(q for q in own if q >= cut), coefficient)
+            for i, sum_ in enumerate(strings)
+            for own, coefficient in sum_
         ]
-        self._leading = np.stack([np.repeat(_parities(half, 0, cut), parts) for half in halves[0]])
-        self._others = np.stack([_parities(half, cut, size) for half in halves[1]])
-        self._pairs = np.zeros((len(strings), len(halves[0]), len(halves[1])))
-        for column, sum_ in enumerate(strings):
-            for own, coefficient in sum_:
-                place = [
-                    half.index(tuple(q for q in own if (q < cut) == leads))
-                    for half, leads in zip(halves, (True, False), strict=True)
-                ]
-                self._pairs[column, place[0], place[1]] += coefficient
+        leading, others = (sorted({term[half] for term in terms}) for half in (1, 2))
+        self._leading = np.stack([np.repeat(_parities(own, 0, cut), parts) for own in leading])
+        self._others = np.stack([_parities(own, cut, size) for own in others])
+        self._pairs = np.zeros((len(strings), len(leading), len(others)))
+        for i, one, other, coefficient in terms:
+            self._pairs[i, leading.index(one), others.index(other)] += coefficient
         self._pairs = self._pairs.reshape(len(strings), -1)
         self.multiply_adds = float(rows.size * len(self._others))
 

@@ -14,6 +14,7 @@ import sympy
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
+from qrkt_keras.circuits.lowering import scaled_symbol
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
 NAME = "tfq"
@@ -203,7 +204,7 @@ def _split_sum(operation: cirq.Operation) -> list[cirq.Operation]:
     gate = operation.gate
     if not (isinstance(gate, cirq.EigenGate) and cirq.is_parameterized(gate)):
         return [operation]
-    if _is_scaled_symbol(gate.exponent):
+    if scaled_symbol(gate.exponent) is not None:
         return [operation]
     terms = sympy.Add.make_args(sympy.expand(gate.exponent))
     return [
@@ -212,19 +213,13 @@ def _split_sum(operation: cirq.Operation) -> list[cirq.Operation]:
     ]
 
 
-def _is_scaled_symbol(value: sympy.Expr) -> bool:
-    factors = sympy.Mul.make_args(value)
-    symbols = [factor for factor in factors if factor.is_Symbol]
-    return len(symbols) == 1 and all(f.is_Symbol or f.is_number for f in factors)
-
-
 def _parameters(gate: cirq.Gate) -> list:
     names = ("exponent", "phase_exponent", "theta", "phi")
     return [getattr(gate, name) for name in names if hasattr(gate, name)]
 
 
 def _check_expression(value, operation: cirq.Operation) -> None:
-    if isinstance(value, sympy.Basic) and not (value.is_number or _is_scaled_symbol(value)):
+    if isinstance(value, sympy.Basic) and not value.is_number and scaled_symbol(value) is None:
         raise UnsupportedCircuitError(
             NAME,
             f"its angles are scalar * symbol, at most summed. Received: {value} in {operation!r}",

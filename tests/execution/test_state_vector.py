@@ -258,17 +258,22 @@ def test_one_matrix_for_a_batch_that_is_larger_than_the_state(name, dtype, own_i
 
 
 @contextlib.contextmanager
-def chunks(spec, rows, dtype, copies=2):
-    """Let so many rows go through at a time, and see that they do."""
+def chunks(spec, rows, dtype, copies=2, batch=None):
+    """Let so many rows go through at a time, and see that they do, or as many as there are."""
     example = state_vector._STATES * copies * state_vector.state_bytes(spec.num_qubits, dtype)
     limit = rows * example
+
+    def checked(function, size, *rest):
+        # Also where it is known only when the graph runs.
+        tf.debugging.assert_equal(size, rows if batch is None else min(rows, batch))
+        return in_chunks(function, size, *rest)
+
     with (
         mock.patch.object(state_vector, "CHUNK_BYTES", limit),
-        mock.patch.object(state_vector, "in_chunks", side_effect=in_chunks) as spy,
+        mock.patch.object(state_vector, "in_chunks", side_effect=checked) as spy,
     ):
         yield
-    sizes = [call.args[1] for call in spy.call_args_list]
-    assert sizes and all(size == rows for size in sizes if isinstance(size, int))
+    assert spy.called
 
 
 CHUNKED = {
@@ -305,6 +310,18 @@ def test_chunks_of_a_batch_change_nothing(name, dtype, own_inputs, how):
             found = compiled(engine, inputs, weights, **options)
     assert is_fused(engine, batch) == (name == "fused")
     assert_close(found, expected, *TOLERANCES[dtype])
+
+
+def test_a_small_batch_that_is_unknown_is_not_filled_up():
+    spec = CHUNKED["data first"]
+    inputs, weights = point(spec, batch=3)
+    engine = StateVector(spec)
+    expected = value_and_gradients(engine, inputs, weights)
+    shapes = (None, *inputs.shape[1:]), weights.shape
+    signature = [tf.TensorSpec(shape, "float32") for shape in shapes]
+    with chunks(spec, 20, "float32", batch=3):
+        found = compiled(engine, inputs, weights, input_signature=signature)
+    assert_close(found, expected, *TOLERANCES["float32"])
 
 
 def test_no_more_than_the_machine_holds(monkeypatch):

@@ -37,24 +37,3 @@ def cirq_gradient(spec, inputs, weights, upstream, columns=None, step=1e-4) -> n
         shift[column] = step
         gradient.append((loss(point + shift) - loss(point - shift)) / (2 * step))
     return np.array(gradient)
-
-
-def cirq_slope(spec, inputs, weights, upstream, direction, step=1e-6) -> float:
-    """The derivative of `sum(upstream * values)` along a direction in inputs and in weights.
-
-    Two simulations see every gradient; a direction of random numbers lets no two errors cancel.
-    """
-    ends = [
-        cirq_expectation(
-            spec,
-            np.asarray(inputs, np.float64) + shift * direction[0],
-            np.asarray(weights, np.float64) + shift * direction[1],
-        )
-        for shift in (step, -step)
-    ]
-    return float(upstream @ (ends[0] - ends[1])) / (2 * step)
-
-
-def random_direction(rng, *shapes) -> list[np.ndarray]:
-    """One with no entry near zero for each shape."""
-    return [rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape) for shape in shapes]

@@ -1,5 +1,6 @@
 """Keras 3 layers: circuits, quantum attention and feed-forward, Runge-Kutta residuals, blocks."""
 
+from qrkt_keras.layers.diff_augment import DiffAugment
 from qrkt_keras.layers.patch_embedding import PatchEmbedding
 from qrkt_keras.layers.pqc import PQC
 from qrkt_keras.layers.quantum_feed_forward import QuantumFeedForward
@@ -12,6 +13,7 @@ from qrkt_keras.layers.transformer_encoder_block import TransformerEncoderBlock
 
 __all__ = [
     "PQC",
+    "DiffAugment",
     "PatchEmbedding",
     "QuantumFeedForward",
     "QuantumMultiHeadAttention",

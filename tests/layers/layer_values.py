@@ -14,6 +14,7 @@ import numpy as np
 from qrkt_keras.circuits import templates
 from qrkt_keras.layers import (
     PQC,
+    DiffAugment,
     PatchEmbedding,
     QuantumFeedForward,
     QuantumMultiHeadAttention,
@@ -23,6 +24,7 @@ from qrkt_keras.layers import (
     TransformerDecoderBlock,
     TransformerEncoderBlock,
 )
+from qrkt_keras.layers.diff_augment import brightness, contrast, cut_out, saturation, translate
 
 TOKENS, SOURCE = (4, 6), (5, 6)
 
@@ -31,6 +33,9 @@ def layers():
     """Name, layer, and the shapes of its inputs without the batch."""
     yield "pqc", PQC(templates.hardware_efficient(3, 2), copies=2), [(4, 3)]
     yield "patches", PatchEmbedding(2, 6), [(4, 4, 3)]
+    # Backends draw different numbers, so these are made harmless.
+    augment = DiffAugment("translation,cutout", translation=0.0, cutout=0.0)
+    yield "augmented", keras.Sequential([keras.layers.Dense(2), augment]), [(4, 4, 3)]
     for quantum in (True, False):
         settings = {"quantum": quantum}
         kind = "quantum" if quantum else "classical"
@@ -68,7 +73,13 @@ def values() -> dict[str, np.ndarray]:
             for index, weight in enumerate(model.trainable_weights):
                 key = f"{name}/{index}_{weight.name}_after_one_step"
                 results[key] = keras.ops.convert_to_numpy(weight)
-    return results
+    images = rng.normal(size=(3, 4, 5, 3)).astype("float32")
+    results["brightness"] = brightness(images, np.array([-0.5, 0.1, 0.4]))
+    results["saturation"] = saturation(images, np.array([0.0, 0.7, 1.9]))
+    results["contrast"] = contrast(images, np.array([0.5, 0.9, 1.4]))
+    results["translate"] = translate(images, np.array([2, -1, 0]), np.array([-4, 5, 1]))
+    results["cut_out"] = cut_out(images, np.array([0, 2, 4]), np.array([4, 2, 0]), (2, 3))
+    return {name: keras.ops.convert_to_numpy(array) for name, array in results.items()}
 
 
 if __name__ == "__main__":

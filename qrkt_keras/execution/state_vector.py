@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter, defaultdict
+from decimal import Decimal
 from typing import NamedTuple
 
 import keras
@@ -54,16 +55,21 @@ def state_bytes(num_qubits: int, dtype: str = "float32") -> int:
 
 def check_memory(spec: CircuitSpec, copies: int = 1, dtype: str = "float32") -> None:
     """Refuse a circuit of which one example does not fit this machine's memory, with figures."""
-    state = float(state_bytes(spec.num_qubits, dtype))
+    state = state_bytes(spec.num_qubits, dtype)
     needed, memory = _STATES * copies * state, machine_memory()
     if needed > memory:
         received = f"num_qubits={spec.num_qubits}" + (f", copies={copies}" if copies > 1 else "")
         raise UnsupportedCircuitError(
             NAME,
-            f"a state of {spec.num_qubits} qubits takes {state / 1e9:.3g} GB, and "
-            f"value and gradient of one example {needed / 1e9:.3g} GB; this machine has "
-            f"{memory / 1e9:.3g} GB. Received: {received}",
+            f"a state of {spec.num_qubits} qubits takes {_gigabytes(state)}, and "
+            f"value and gradient of one example {_gigabytes(needed)}; this machine has "
+            f"{_gigabytes(memory)}. Received: {received}",
         )
+
+
+def _gigabytes(num_bytes: int) -> str:
+    # A float ends at about 1,000 qubits.
+    return f"{Decimal(num_bytes).scaleb(-9):.3g} GB"
 
 
 class StateVector:

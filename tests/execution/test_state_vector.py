@@ -334,6 +334,11 @@ def test_no_more_than_the_machine_holds(monkeypatch):
         StateVector(templates.rx_ring(24, 2))
 
 
+def test_a_state_beyond_any_float_is_refused_with_figures():
+    with pytest.raises(UnsupportedCircuitError, match=r"1536 qubits takes 1\.93e\+454 GB"):
+        state_vector.check_memory(templates.ry_ring(1536))
+
+
 def test_small_tables_of_signs_for_many_qubits(monkeypatch):
     template = templates.hardware_efficient(6, num_layers=2)
     x, y, z = ([pauli(qubit) for qubit in template.qubits] for pauli in (cirq.X, cirq.Y, cirq.Z))

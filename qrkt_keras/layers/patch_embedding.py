@@ -23,6 +23,7 @@ class PatchEmbedding(keras.layers.Layer):
         patch_size: Side of a patch in pixels; it must divide both sides of the image.
         hidden_dim: Width of a token.
         dropout: Rate of dropout on the sum of embedding and position.
+        use_positions: Whether positions are added.
 
     Call arguments:
         inputs: Images, a tensor of shape `(B, height, width, channels)`.
@@ -44,12 +45,19 @@ class PatchEmbedding(keras.layers.Layer):
     """
 
     def __init__(
-        self, patch_size: int, hidden_dim: int, *, dropout: float = 0.0, **kwargs: Any
+        self,
+        patch_size: int,
+        hidden_dim: int,
+        *,
+        dropout: float = 0.0,
+        use_positions: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.patch_size = positive_integer("patch_size", patch_size)
         self.hidden_dim = positive_integer("hidden_dim", hidden_dim)
         self.dropout = dropout_rate(dropout)
+        self.use_positions = bool(use_positions)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rows, columns = self._grid(input_shape)
@@ -62,11 +70,12 @@ class PatchEmbedding(keras.layers.Layer):
             name="projection",
         )
         self.projection.build((None, rows * columns, self.patch_size**2 * input_shape[-1]))
-        self.positions = self.add_weight(
-            shape=(rows * columns, self.hidden_dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
-            name="positions",
-        )
+        if self.use_positions:
+            self.positions = self.add_weight(
+                shape=(rows * columns, self.hidden_dim),
+                initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+                name="positions",
+            )
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="dropout"
         )
@@ -93,7 +102,10 @@ class PatchEmbedding(keras.layers.Layer):
         patches = ops.reshape(inputs, (-1, rows, size, columns, size, channels))
         patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))
         patches = ops.reshape(patches, (-1, rows * columns, size * size * channels))
-        return self.dropout_layer(self.projection(patches) + self.positions, training=training)
+        tokens = self.projection(patches)
+        if self.use_positions:
+            tokens = tokens + self.positions
+        return self.dropout_layer(tokens, training=training)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         rows, columns = self._grid(input_shape)
@@ -105,4 +117,5 @@ class PatchEmbedding(keras.layers.Layer):
             "patch_size": self.patch_size,
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
+            "use_positions": self.use_positions,
         }

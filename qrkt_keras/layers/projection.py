@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,14 @@ def positive_integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
     return int(value)
+
+
+def positive_number(name: str, value: Any) -> float:
+    """Returns `value` as a float, or refuses it in the words of the argument `name`."""
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not good or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
+    return float(value)
 
 
 def dropout_rate(value: Any) -> float:
@@ -90,6 +99,7 @@ class Projection(keras.layers.Layer):
         width: Number of features in and out.
         copies: Number of independent projections, or `None` for one without an axis of its own.
         quantum: `False` for the classical twin, one `Dense` for all copies.
+        use_bias: Whether the twin has biases; a circuit has none.
         template: Name of a circuit template, or a `CircuitSpec` of `width` inputs and observables.
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuit.
@@ -117,6 +127,7 @@ class Projection(keras.layers.Layer):
         copies: int | None = None,
         *,
         quantum: bool = True,
+        use_bias: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
         engine: str = "auto",
@@ -126,6 +137,7 @@ class Projection(keras.layers.Layer):
         self.width = positive_integer("width", width)
         self.copies = None if copies is None else positive_integer("copies", copies)
         self.quantum = bool(quantum)
+        self.use_bias = bool(use_bias)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
         check_engine(engine)
@@ -152,6 +164,7 @@ class Projection(keras.layers.Layer):
             # One kernel for all copies: its fan-in is that of one, so LeCun's scale is the same.
             self.dense = keras.layers.Dense(
                 self.width * (self.copies or 1),
+                use_bias=self.use_bias,
                 kernel_initializer="lecun_normal",
                 dtype=self.dtype_policy,
                 name="dense",
@@ -178,7 +191,9 @@ class Projection(keras.layers.Layer):
             return self.pqc.expectation(inputs, copies=copies)
         start, stop, _ = copies.indices(self.copies)
         columns = slice(start * self.width, stop * self.width)
-        outputs = ops.matmul(inputs, self.dense.kernel[:, columns]) + self.dense.bias[columns]
+        outputs = ops.matmul(inputs, self.dense.kernel[:, columns])
+        if self.use_bias:
+            outputs = outputs + self.dense.bias[columns]
         return self._split_copies(outputs, stop - start)
 
     def _split_copies(self, outputs: Any, copies: int) -> Any:
@@ -197,6 +212,7 @@ class Projection(keras.layers.Layer):
             "width": self.width,
             "copies": self.copies,
             "quantum": self.quantum,
+            "use_bias": self.use_bias,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,

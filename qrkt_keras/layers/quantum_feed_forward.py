@@ -24,8 +24,8 @@ class QuantumFeedForward(keras.layers.Layer):
 
     `FFN(u) = GELU(<O>(u W_1 + b_1, theta)) W_2 + b_2`
 
-    where the circuit has `mlp_dim` qubits and GELU is the tanh approximation. Source: Comajoan
-    Cara et al., *Quantum vision transformers for quark-gluon classification*, Axioms 2024.
+    where the circuit has `mlp_dim` qubits. Source: Comajoan Cara et al., *Quantum vision
+    transformers for quark-gluon classification*, Axioms 2024.
 
     Args:
         mlp_dim: Qubits of the circuit, the width between the two Dense layers.
@@ -34,6 +34,7 @@ class QuantumFeedForward(keras.layers.Layer):
             observables.
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuit.
+        approximate: Whether GELU is its tanh approximation (classifiers) or exact (GANs).
 
     Call arguments:
         inputs: Tensor of shape `(..., hidden_dim)`.
@@ -61,6 +62,7 @@ class QuantumFeedForward(keras.layers.Layer):
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
         engine: str = "auto",
+        approximate: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -70,6 +72,7 @@ class QuantumFeedForward(keras.layers.Layer):
         self.template = read_template(template, self.num_ansatz_layers)
         check_engine(engine)
         self.engine = engine
+        self.approximate = bool(approximate)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -100,7 +103,7 @@ class QuantumFeedForward(keras.layers.Layer):
         features = self.expand(inputs)
         if self.quantum:
             features = self.pqc(features)
-        return self.contract(ops.gelu(features, approximate=True))
+        return self.contract(ops.gelu(features, approximate=self.approximate))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)
@@ -113,4 +116,5 @@ class QuantumFeedForward(keras.layers.Layer):
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,
+            "approximate": self.approximate,
         }

@@ -13,6 +13,7 @@ from qrkt_keras.layers.projection import (
     Projection,
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
@@ -46,11 +47,14 @@ def attend(
     scale: float,
     softmax: keras.layers.Softmax,
     dropout: keras.layers.Dropout,
+    bias: Any = None,
     mask: Any = None,
     training: bool | None = None,
 ) -> tuple[Any, Any]:
-    """Returns `softmax(scale * query key^T) value` over the last two axes, and the softmax."""
+    """Returns `softmax(scale * query key^T + bias) value` over the last axes, and the softmax."""
     scores = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))
+    if bias is not None:
+        scores = scores + ops.cast(bias, scores.dtype)
     weights = ops.cast(softmax(scores, mask=mask), value.dtype)
     return ops.matmul(dropout(weights, training=training), value), weights
 
@@ -72,12 +76,14 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
     Args:
         num_heads: Number of heads.
         key_dim: Features of one head.
-        quantum: `False` for the classical twin: four `Dense` layers with bias.
+        quantum: `False` for the classical twin: four `Dense` layers.
         template: Name of a circuit template, or a `CircuitSpec` of `num_heads * key_dim` inputs
             and observables.
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights.
+        qkv_bias: Whether the twin's query, key and value have biases; its output has one.
+        scale: What the products of queries and keys are multiplied by; `key_dim**-0.5` by default.
 
     Call arguments:
         query: Tensor of shape `(B, T, num_heads * key_dim)`, radians.
@@ -87,6 +93,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         query_mask: Boolean tensor of shape `(B, T)`, `False` at padding; also `value_mask` and
             `key_mask` of shape `(B, S)`. By default the masks attached to the inputs.
         attention_mask: Boolean tensor of shape `(B, T, S)`, or `(B, num_heads, T, S)`.
+        attention_bias: Added to the scores before the softmax, of shape `(num_heads, T, S)`.
         use_causal_mask: Whether a token may attend only to itself and those before it.
         return_attention_scores: Whether to return the attention weights too.
         training: Whether dropout is applied.
@@ -117,6 +124,8 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         num_ansatz_layers: int = 1,
         engine: str = "auto",
         dropout: float = 0.0,
+        qkv_bias: bool = True,
+        scale: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -128,6 +137,8 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
+        self.qkv_bias = bool(qkv_bias)
+        self.scale = self.key_dim**-0.5 if scale is None else positive_number("scale", scale)
         self.supports_masking = True
 
     @property
@@ -150,7 +161,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
         self.input_projection = Projection(
-            self.hidden_dim, copies=3, name="query_key_value", **settings
+            self.hidden_dim, copies=3, use_bias=self.qkv_bias, name="query_key_value", **settings
         )
         self.input_projection.build(query_shape)
         self.output_projection = Projection(self.hidden_dim, name="output", **settings)
@@ -192,6 +203,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         attention_mask: Any = None,
         use_causal_mask: bool = False,
         return_attention_scores: bool = False,
+        attention_bias: Any = None,
         training: bool | None = None,
     ) -> Any:
         if query_mask is None:
@@ -213,9 +225,10 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         )
         heads, weights = attend(
             *self._project(query, key, value),
-            scale=self.key_dim**-0.5,
+            scale=self.scale,
             softmax=self.softmax,
             dropout=self.dropout_layer,
+            bias=attention_bias,
             mask=mask,
             training=training,
         )
@@ -302,4 +315,6 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,
             "dropout": self.dropout,
+            "qkv_bias": self.qkv_bias,
+            "scale": self.scale,
         }

@@ -13,6 +13,7 @@ from qrkt_keras.execution import check_engine
 from qrkt_keras.layers.projection import (
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
@@ -38,6 +39,9 @@ class TransformerVectorField(keras.layers.Layer):
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on both branches.
+        qkv_bias: Whether the twin's query, key and value have biases.
+        scale: Of the attention scores; by default the head's width to the power -1/2.
+        approximate: Whether GELU is its tanh approximation.
 
     Call arguments:
         inputs: Tensor of shape `(B, T, hidden_dim)`.
@@ -61,6 +65,9 @@ class TransformerVectorField(keras.layers.Layer):
         num_ansatz_layers: int = 1,
         engine: str = "auto",
         dropout: float = 0.0,
+        qkv_bias: bool = True,
+        scale: float | None = None,
+        approximate: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,6 +79,9 @@ class TransformerVectorField(keras.layers.Layer):
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
+        self.qkv_bias = bool(qkv_bias)
+        self.scale = None if scale is None else positive_number("scale", scale)
+        self.approximate = bool(approximate)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -84,10 +94,18 @@ class TransformerVectorField(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
         self.attention = QuantumMultiHeadAttention(
-            self.num_heads, key_dim, dropout=self.dropout, name="attention", **settings
+            self.num_heads,
+            key_dim,
+            dropout=self.dropout,
+            qkv_bias=self.qkv_bias,
+            scale=self.scale,
+            name="attention",
+            **settings,
         )
         self.attention.build(input_shape)
-        self.feed_forward = QuantumFeedForward(self.mlp_dim, name="feed_forward", **settings)
+        self.feed_forward = QuantumFeedForward(
+            self.mlp_dim, approximate=self.approximate, name="feed_forward", **settings
+        )
         self.feed_forward.build(input_shape)
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="dropout"
@@ -122,6 +140,9 @@ class TransformerVectorField(keras.layers.Layer):
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,
             "dropout": self.dropout,
+            "qkv_bias": self.qkv_bias,
+            "scale": self.scale,
+            "approximate": self.approximate,
         }
 
 
@@ -131,7 +152,7 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
 
     `dy/dt = F(y)`, `F_k(u) = Drop(A_k(LN u)) + Drop(H_k(LN u))`, solved by a Runge-Kutta method
     with step size 1, where `A_k` is attention and `H_k` is feed-forward at stage `k`, and one
-    layer normalisation (epsilon 1e-6) serves all stages. Sources: Zhong et al. 2022; C.-A. Ripanu,
+    layer normalisation serves all stages. Sources: Zhong et al. 2022; C.-A. Ripanu,
     *QRKT-GAN*, UPB Bucharest 2024; see `RungeKuttaResidual`.
 
     Args:
@@ -147,6 +168,10 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on both branches of each stage.
+        epsilon: Of the layer normalisation.
+        qkv_bias: Whether the twin's query, key and value have biases.
+        scale: Of the attention scores; by default the head's width to the power -1/2.
+        approximate: Whether GELU is its tanh approximation.
 
     Call arguments:
         inputs: Tensor of shape `(B, T, hidden_dim)`.
@@ -183,6 +208,10 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
         num_ansatz_layers: int = 1,
         engine: str = "auto",
         dropout: float = 0.0,
+        epsilon: float = EPSILON,
+        qkv_bias: bool = True,
+        scale: float | None = None,
+        approximate: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -201,6 +230,10 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
+        self.epsilon = positive_number("epsilon", epsilon)
+        self.qkv_bias = bool(qkv_bias)
+        self.scale = None if scale is None else positive_number("scale", scale)
+        self.approximate = bool(approximate)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -213,7 +246,7 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
             functions[0] if self.share_weights else functions,
             solver=self.tableau,
             normalization=keras.layers.LayerNormalization(
-                epsilon=EPSILON, dtype=self.dtype_policy, name="normalization"
+                epsilon=self.epsilon, dtype=self.dtype_policy, name="normalization"
             ),
             residual=self.residual,
             dtype=self.dtype_policy,
@@ -231,6 +264,9 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
             num_ansatz_layers=self.num_ansatz_layers,
             engine=self.engine,
             dropout=self.dropout,
+            qkv_bias=self.qkv_bias,
+            scale=self.scale,
+            approximate=self.approximate,
             dtype=self.dtype_policy,
             name=f"stage_{stage + 1}",
         )
@@ -261,4 +297,8 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,
             "dropout": self.dropout,
+            "epsilon": self.epsilon,
+            "qkv_bias": self.qkv_bias,
+            "scale": self.scale,
+            "approximate": self.approximate,
         }

@@ -11,11 +11,14 @@ from qrkt_keras.execution import check_engine
 from qrkt_keras.layers.projection import (
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
 from qrkt_keras.layers.quantum_feed_forward import QuantumFeedForward
 from qrkt_keras.layers.quantum_multi_head_attention import QuantumMultiHeadAttention
+from qrkt_keras.layers.relative_position_bias import RelativePositionBias
+from qrkt_keras.layers.token_noise import TokenNoise
 
 EPSILON = 1e-6
 
@@ -40,9 +43,9 @@ def head_width(num_heads: int, input_shape: tuple[int | None, ...]) -> int:
 class TransformerEncoderBlock(keras.layers.Layer):
     """Self-attention and feed-forward, each normalised before and added after.
 
-    `y <- y + Drop(MHSA(LN y))`, then `y <- y + Drop(FFN(LN y))`, with layer normalisations of
-    epsilon 1e-6. Sources: Xiong et al. 2020 (the order); Comajoan Cara et al., Axioms 2024 (the
-    circuits).
+    `y <- y + Drop(MHSA(LN y))`, then `y <- y + Drop(FFN(LN y))`. Sources: Xiong et al. 2020 (the
+    order); Comajoan Cara et al., Axioms 2024 (the circuits); Jiang et al., *TransGAN*, NeurIPS
+    2021 (window, noise).
 
     Args:
         num_heads: Number of attention heads; it must divide the width of the tokens.
@@ -52,9 +55,15 @@ class TransformerEncoderBlock(keras.layers.Layer):
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on both branches.
+        epsilon: Of the layer normalisations.
+        qkv_bias: Whether the twin's query, key and value have biases.
+        scale: Of the attention scores; by default the head's width to the power -1/2.
+        approximate: Whether GELU is its tanh approximation.
+        window: Side of the square of tokens that a `RelativePositionBias` serves; None for none.
+        token_noise: Whether `TokenNoise` is added before attention, at evaluation too.
 
     Call arguments:
-        inputs: Tensor of shape `(B, T, hidden_dim)`.
+        inputs: Tensor of shape `(B, T, hidden_dim)`, with T = `window**2` if there is one.
         mask: Boolean tensor of shape `(B, T)`, `False` at padding; by default the mask attached
             to the inputs.
         training: Whether dropout is applied.
@@ -84,6 +93,12 @@ class TransformerEncoderBlock(keras.layers.Layer):
         num_ansatz_layers: int = 1,
         engine: str = "auto",
         dropout: float = 0.0,
+        epsilon: float = EPSILON,
+        qkv_bias: bool = True,
+        scale: float | None = None,
+        approximate: bool = True,
+        window: int | None = None,
+        token_noise: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -95,6 +110,12 @@ class TransformerEncoderBlock(keras.layers.Layer):
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
+        self.epsilon = positive_number("epsilon", epsilon)
+        self.qkv_bias = bool(qkv_bias)
+        self.scale = None if scale is None else positive_number("scale", scale)
+        self.approximate = bool(approximate)
+        self.window = None if window is None else positive_integer("window", window)
+        self.token_noise = bool(token_noise)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -108,10 +129,18 @@ class TransformerEncoderBlock(keras.layers.Layer):
         }
         self.attention_norm = self._normalization("attention_norm")
         self.attention = QuantumMultiHeadAttention(
-            self.num_heads, key_dim, dropout=self.dropout, name="attention", **settings
+            self.num_heads,
+            key_dim,
+            dropout=self.dropout,
+            qkv_bias=self.qkv_bias,
+            scale=self.scale,
+            name="attention",
+            **settings,
         )
         self.feed_forward_norm = self._normalization("feed_forward_norm")
-        self.feed_forward = QuantumFeedForward(self.mlp_dim, name="feed_forward", **settings)
+        self.feed_forward = QuantumFeedForward(
+            self.mlp_dim, approximate=self.approximate, name="feed_forward", **settings
+        )
         for layer in (
             self.attention_norm,
             self.attention,
@@ -119,13 +148,23 @@ class TransformerEncoderBlock(keras.layers.Layer):
             self.feed_forward,
         ):
             layer.build(input_shape)
+        if self.token_noise:
+            self.noise = TokenNoise(dtype=self.dtype_policy, name="noise")
+            self.noise.build(input_shape)
+        if self.window is not None:
+            self.position_bias = RelativePositionBias(
+                self.num_heads, self.window, dtype=self.dtype_policy, name="position_bias"
+            )
+            self.position_bias.build(input_shape)
         self.dropout_layer = keras.layers.Dropout(
             self.dropout, dtype=self.dtype_policy, name="dropout"
         )
         self.built = True
 
     def _normalization(self, name: str) -> keras.layers.LayerNormalization:
-        return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=name)
+        return keras.layers.LayerNormalization(
+            epsilon=self.epsilon, dtype=self.dtype_policy, name=name
+        )
 
     def set_engine(self, engine: str) -> None:
         """Computes the circuits by another engine from now on; no weight changes."""
@@ -136,7 +175,15 @@ class TransformerEncoderBlock(keras.layers.Layer):
         self.engine = engine
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
-        branch = self.attention(self.attention_norm(inputs), query_mask=mask, training=training)
+        branch = self.attention_norm(inputs)
+        if self.token_noise:
+            branch = self.noise(branch)
+        branch = self.attention(
+            branch,
+            query_mask=mask,
+            attention_bias=None if self.window is None else self.position_bias(inputs),
+            training=training,
+        )
         outputs = inputs + self.dropout_layer(branch, training=training)
         branch = self.feed_forward(self.feed_forward_norm(outputs))
         return outputs + self.dropout_layer(branch, training=training)
@@ -154,4 +201,10 @@ class TransformerEncoderBlock(keras.layers.Layer):
             "num_ansatz_layers": self.num_ansatz_layers,
             "engine": self.engine,
             "dropout": self.dropout,
+            "epsilon": self.epsilon,
+            "qkv_bias": self.qkv_bias,
+            "scale": self.scale,
+            "approximate": self.approximate,
+            "window": self.window,
+            "token_noise": self.token_noise,
         }

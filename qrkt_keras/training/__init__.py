@@ -1,4 +1,4 @@
-"""Recipes, checkpoints, scores, pictures, GANs' losses and measures, and the training job."""
+"""Recipes, checkpoints, scores, pictures, GANs' losses and measures, and the training jobs."""
 
 from qrkt_keras.training.checkpoints import (
     Checkpoint,
@@ -25,6 +25,8 @@ from qrkt_keras.training.gan_measures import (
     inception_score,
     kernel_distance,
 )
+from qrkt_keras.training.grids import SampleGrids, grid_picture, image_grid
+from qrkt_keras.training.job import TrainingInterrupted
 from qrkt_keras.training.metrics import (
     Scores,
     classification_scores,
@@ -32,23 +34,27 @@ from qrkt_keras.training.metrics import (
     probabilities_from_logits,
 )
 from qrkt_keras.training.progress import ProgressBar
-from qrkt_keras.training.recipes import THESIS, Recipe
+from qrkt_keras.training.recipes import THESIS, GANRecipe, Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture
 from qrkt_keras.training.schedules import warmup_cosine
 from qrkt_keras.training.tfgan import TFGANModules, tfgan_modules
-from qrkt_keras.training.train import TrainingInterrupted, TrainingResult, fit
+from qrkt_keras.training.train import TrainingResult, fit
+from qrkt_keras.training.train_gan import GANResult, fit_gan
 
 __all__ = [
-    "GAN_LOSSES",
-    "THESIS",
     "Checkpoint",
     "CheckpointError",
     "GANLoss",
+    "GANRecipe",
+    "GANResult",
+    "GAN_LOSSES",
     "KernelDistance",
     "ProgressBar",
     "Recipe",
+    "SampleGrids",
     "Scores",
     "TFGANModules",
+    "THESIS",
     "TrainingCheckpoint",
     "TrainingInterrupted",
     "TrainingResult",
@@ -58,10 +64,13 @@ __all__ = [
     "confusion_picture",
     "drift_penalty",
     "fit",
+    "fit_gan",
     "frechet_distance",
     "generator_state",
     "gradient_penalty",
+    "grid_picture",
     "history_picture",
+    "image_grid",
     "inception_score",
     "kernel_distance",
     "macro_auc",

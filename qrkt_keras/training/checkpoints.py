@@ -179,6 +179,9 @@ def _sha256(data: bytes) -> str:
 
 # --- models --------------------------------------------------------------------------------
 
+# What must stay finite.
+_LOSSES = ("loss", "generator_loss", "discriminator_loss")
+
 # Keras numbers layers and optimizers without a name by how many were made before in the process.
 _AUTOMATIC_NUMBER = re.compile(r"_\d+(?=[/_]|$)")
 
@@ -243,11 +246,14 @@ def _named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is not None and not optimizer.built:
         optimizer.build(model.trainable_variables)
+    # A GAN has several, by name.
+    optimizers = getattr(model, "optimizers", {"": optimizer})
     groups = {
         "model": [(variable.path, variable) for variable in _distinct(model.variables)],
         # Not its path: that depends on whether the first step or a call built the optimizer.
         "optimizer": [
-            (variable.name, variable)
+            (f"{name}/{variable.name}" if name else variable.name, variable)
+            for name, optimizer in optimizers.items()
             for variable in _distinct(optimizer.variables if optimizer is not None else [])
         ],
         "metrics": [(variable.path, variable) for variable in _distinct(model.metrics_variables)],
@@ -381,7 +387,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         path: The file.
         identity: JSON data that must be the same when the job is continued.
         monitor: The log that tells the best epoch; among equals the lower `val_loss` decides,
-            then the earlier epoch.
+            then the earlier epoch. An epoch whose log is NaN is not the best. With None there is no
+            best epoch.
         mode: `"max"`, `"min"`, or `"auto"`: least for names that end in `loss`, most for others.
 
     Attributes:
@@ -396,7 +403,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         path: str | os.PathLike[str],
         *,
         identity: Mapping[str, Any],
-        monitor: str = "val_auc",
+        monitor: str | None = "val_auc",
         mode: str = "auto",
     ) -> None:
         super().__init__()
@@ -406,7 +413,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         # As it will be read back, for comparison: JSON knows no tuples.
         self.identity = json.loads(json.dumps(identity))
         self.monitor = monitor
-        self.mode = ("min" if monitor.endswith("loss") else "max") if mode == "auto" else mode
+        is_loss = (monitor or "").endswith("loss")
+        self.mode = ("min" if is_loss else "max") if mode == "auto" else mode
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self.best_epoch = 0
@@ -471,16 +479,18 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        if self.monitor not in logs:
+        if self.monitor is not None and self.monitor not in logs:
             raise ValueError(
                 f"monitor must name one of the logs {sorted(logs)}. "
                 f"Received: monitor={self.monitor!r}"
             )
-        if not math.isfinite(logs.get("loss", 0.0)):
-            raise FloatingPointError(
-                "The training loss is no longer a number: a lower learning rate or a longer "
-                f"warm-up may help. Received: loss={logs['loss']} in epoch {epoch + 1}"
-            )
+        for name, value in logs.items():
+            if name in _LOSSES and not math.isfinite(value):
+                raise FloatingPointError(
+                    "The training loss is no longer a number: a lower learning rate or a longer "
+                    f"warm-up may help. {self.path} holds the epochs before. "
+                    f"Received: {name}={value} in epoch {epoch + 1}"
+                )
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         self.epoch = epoch + 1
@@ -499,6 +509,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         return (value if self.mode == "max" else -value), -loss
 
     def _is_best(self) -> bool:
+        if self.monitor is None:
+            return False
         rank = self._rank(self.epoch)
         if math.isnan(rank[0]):
             return False

@@ -6,10 +6,11 @@ import dataclasses
 import json
 import math
 import types
-from typing import Any, get_args, get_type_hints
+from typing import Any, Self, get_args, get_type_hints
 
 import keras
 
+from qrkt_keras.training.gan_losses import GAN_LOSSES
 from qrkt_keras.training.schedules import warmup_cosine
 
 OPTIMIZERS = ("adamw",)
@@ -17,7 +18,53 @@ SCHEDULES = ("warmup_cosine", "constant")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class _Fields:
+    """Checked fields that are JSON."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _typed(name, getattr(self, name), hint))
+
+    def _check(self, name: str, wanted: str, holds: Any) -> None:
+        value = getattr(self, name)
+        if value is not None and not holds(value):
+            raise ValueError(f"{name} must be {wanted}. Received: {name}={value!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The recipe with these fields; an unknown or missing one is refused."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(fields) - set(known))
+        if unknown:
+            raise ValueError(
+                f"A recipe has the fields {', '.join(known)}. Received: {', '.join(unknown)}"
+            )
+        if "epochs" not in fields:
+            raise ValueError(f"A recipe must say its epochs. Received: {fields}")
+        return cls(**fields)
+
+    def to_json(self) -> str:
+        """The recipe as JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The recipe that `to_json` wrote."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"A recipe must be JSON ({error}). Received: {text!r}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"A recipe must be a JSON object. Received: {text!r}")
+        return cls.from_dict(fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(_Fields):
     """A training recipe: frozen, checked, and JSON.
 
     Args:
@@ -61,8 +108,7 @@ class Recipe:
     monitor: str = "val_auc"
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, _typed(name, getattr(self, name), hint))
+        super().__post_init__()
         for name in ("epochs", "batch_size", "decay_steps"):
             self._check(name, "at least 1", lambda value: value >= 1)
         for name in ("warmup_steps", "weight_decay", "seed"):
@@ -76,43 +122,6 @@ class Recipe:
                 "A constant schedule has neither warm-up nor decay. Received: "
                 f"warmup_steps={self.warmup_steps}, decay_steps={self.decay_steps}"
             )
-
-    def _check(self, name: str, wanted: str, holds: Any) -> None:
-        value = getattr(self, name)
-        if value is not None and not holds(value):
-            raise ValueError(f"{name} must be {wanted}. Received: {name}={value!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Recipe:
-        """The recipe with these fields; an unknown or missing one is refused."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(fields) - set(known))
-        if unknown:
-            raise ValueError(
-                f"A recipe has the fields {', '.join(known)}. Received: {', '.join(unknown)}"
-            )
-        if "epochs" not in fields:
-            raise ValueError(f"A recipe must say its epochs. Received: {fields}")
-        return cls(**fields)
-
-    def to_json(self) -> str:
-        """The recipe as JSON."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """The recipe that `to_json` wrote."""
-        try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"A recipe must be JSON ({error}). Received: {text!r}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"A recipe must be a JSON object. Received: {text!r}")
-        return cls.from_dict(fields)
 
     def learning_rate_schedule(
         self, total_steps: int
@@ -152,10 +161,120 @@ class Recipe:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class GANRecipe(_Fields):
+    """How a GAN is trained: frozen, checked, and JSON.
+
+    Args:
+        epochs: Passes over the training images.
+        batch_size: Images in one update of the discriminator.
+        num_critic_steps: Updates of the discriminator for one of the generator.
+        generator_batch_size: Images in one update of the generator; by default `batch_size`.
+        loss: One of `training.GAN_LOSSES`.
+        generator_learning_rate, discriminator_learning_rate: Of Adam.
+        beta_1, beta_2, epsilon: Of Adam.
+        warmup_steps: Updates over which the rates rise from 0, then they stay.
+        clip_norm: Gradients are scaled down to this global norm; `None` never.
+        penalty_weight: Of the gradient penalty; 0 for none.
+        penalty_target: The norm of the gradient that the penalty asks for.
+        one_sided: Whether only larger norms are penalised.
+        drift: Weight of the squared mean of the real logits.
+        augment: Policy of `layers.DiffAugment`, such as `"translation,cutout,color"`; "" for none.
+        translation, cutout, cutout_probability: Of `layers.DiffAugment`.
+        flip: Whether real images are mirrored at random.
+        ema_images: Over how many images the generator's average reaches back.
+        seed: Seed of the order of the images.
+
+    Raises:
+        TypeError: If a value is of the wrong type.
+        ValueError: If a value is out of range.
+
+    Example:
+
+    >>> recipe = GANRecipe(epochs=40, num_critic_steps=5)
+    >>> GANRecipe.from_json(recipe.to_json()) == recipe
+    True
+    """
+
+    epochs: int
+    batch_size: int = 64
+    num_critic_steps: int = 1
+    generator_batch_size: int | None = None
+    loss: str = "wasserstein"
+    generator_learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 1e-4
+    beta_1: float = 0.0
+    beta_2: float = 0.99
+    epsilon: float = 1e-8
+    warmup_steps: int = 0
+    clip_norm: float | None = 5.0
+    penalty_weight: float = 10.0
+    penalty_target: float = 1.0
+    one_sided: bool = False
+    drift: float = 0.0
+    augment: str = ""
+    translation: float = 0.125
+    cutout: float = 0.5
+    cutout_probability: float = 1.0
+    flip: bool = False
+    ema_images: float = 500_000.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("epochs", "batch_size", "num_critic_steps", "generator_batch_size"):
+            self._check(name, "at least 1", lambda value: value >= 1)
+        for name in ("warmup_steps", "penalty_weight", "drift", "seed"):
+            self._check(name, "at least 0", lambda value: value >= 0)
+        for name in ("beta_1", "beta_2"):
+            self._check(name, "at least 0 and below 1", lambda value: 0 <= value < 1)
+        for name in (
+            "generator_learning_rate",
+            "discriminator_learning_rate",
+            "epsilon",
+            "clip_norm",
+            "penalty_target",
+            "ema_images",
+        ):
+            self._check(name, "positive", lambda value: value > 0)
+        self._check("loss", f"one of {GAN_LOSSES}", GAN_LOSSES.__contains__)
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that one step takes: those of all its updates of the discriminator."""
+        return self.batch_size * self.num_critic_steps
+
+    def make_optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
+        """New optimizers, `generator_optimizer` and `discriminator_optimizer`."""
+        rates = {
+            "generator_optimizer": self.generator_learning_rate,
+            "discriminator_optimizer": self.discriminator_learning_rate,
+        }
+        return {name: self._optimizer(name, rate) for name, rate in rates.items()}
+
+    def _optimizer(self, name: str, rate: float) -> keras.optimizers.Optimizer:
+        schedule: Any = rate
+        if self.warmup_steps:
+            # A cosine that ends where it begins: the rate stays after the warm-up.
+            schedule = keras.optimizers.schedules.CosineDecay(
+                0.0, 1, alpha=1.0, warmup_target=rate, warmup_steps=self.warmup_steps
+            )
+        return keras.optimizers.Adam(
+            schedule,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+            global_clipnorm=self.clip_norm,
+            name=name,
+        )
+
+
 def _typed(name: str, value: Any, hint: Any) -> Any:
     options = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
+    if hint is bool and isinstance(value, bool):
+        return value
     if isinstance(value, bool) or not isinstance(
         value, options + ((int,) if float in options else ())
     ):

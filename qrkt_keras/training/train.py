@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,26 +13,24 @@ import keras
 import numpy as np
 
 from qrkt_keras import data as datasets
-from qrkt_keras.training.checkpoints import CheckpointError, TrainingCheckpoint, read_checkpoint
+from qrkt_keras.training.checkpoints import TrainingCheckpoint
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
-from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.job import (
+    CHECKPOINT,
+    TrainingInterrupted,
+    fingerprint,
+    prepared_folder,
+    steps_per_execution,
+    write_json,
+)
 from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
 from qrkt_keras.training.progress import ProgressBar
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture
 
-CHECKPOINT = "checkpoint.npz"
 REPORTS = ("history.json", "scores.json", "history.png", "confusion.png")
 
-# One call of Keras' train function runs this many steps at most; between calls the progress bar
-# moves, and an interrupt is heard.
-MAX_STEPS_PER_EXECUTION = 64
-
 Arrays = tuple[np.ndarray, np.ndarray]
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Training was interrupted; the message says how to continue it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +53,10 @@ class TrainingResult:
     epochs: int
     seconds: float
     output_dir: Path
+
+    def to_scores(self) -> dict[str, Any]:
+        """The scores as JSON."""
+        return {split: scores.to_dict() for split, scores in self.scores.items()}
 
 
 def fit(
@@ -130,13 +129,13 @@ def fit(
         raise ValueError(
             f"The model must be built: call it once, or build it. Received: {model.name!r}"
         )
-    folder = _prepared_folder(Path(output_dir), resume=resume, overwrite=overwrite)
+    folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
 
     model.compile(
         optimizer=recipe.make_optimizer(steps * recipe.epochs),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        steps_per_execution=_steps_per_execution(steps),
+        steps_per_execution=steps_per_execution(steps),
         jit_compile=jit_compile,
     )
     # Variables made while the training step is traced would have it traced twice.
@@ -150,7 +149,7 @@ def fit(
             "recipe": recipe.to_dict(),
             "data": {
                 "name": data if isinstance(data, str) else None,
-                "sha256": _fingerprint(splits["train"], splits["validation"]),
+                "sha256": fingerprint(splits["train"], splits["validation"]),
             },
             **(identity or {}),
         },
@@ -185,10 +184,8 @@ def fit(
                 verbose=0,
             )
         except KeyboardInterrupt:
-            raise TrainingInterrupted(
-                f"Interrupted after {checkpoint.epoch} of {recipe.epochs} epochs. The job is safe "
-                f"in {checkpoint.path}; continue it with the same call and resume=True "
-                "(on the command line: --resume)."
+            raise TrainingInterrupted.after(
+                checkpoint.epoch, recipe.epochs, checkpoint.path
             ) from None
     checkpoint.restore_best(model)
     scores = {
@@ -255,53 +252,6 @@ def _splits(
     return splits, tuple(label_names)
 
 
-def _prepared_folder(folder: Path, *, resume: bool, overwrite: bool) -> Path:
-    """Makes the folder, or says why it must not be used."""
-    if resume and overwrite:
-        raise ValueError("A job is either continued or replaced. Received: resume and overwrite")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir must be a folder. Received: {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / CHECKPOINT
-    # A write that was killed leaves a hidden file, which the next write takes over.
-    foreign = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
-    if overwrite:
-        for name in REPORTS:
-            (folder / name).unlink(missing_ok=True)
-    elif not resume and path.exists():
-        raise ValueError(
-            f"output_dir holds a job already ({_state(path)}): continue it with resume=True, "
-            f"replace it with overwrite=True, or choose another folder. Received: {folder}"
-        )
-    elif not path.exists() and foreign:
-        raise ValueError(
-            "output_dir must be empty or hold a job of this kind; overwrite=True uses it all the "
-            f"same. Received: {folder} with {', '.join(sorted(foreign)[:5])}"
-        )
-    return folder
-
-
-def _state(path: Path) -> str:
-    try:
-        metadata = read_checkpoint(path).metadata
-        done, total = metadata["epoch"], metadata["identity"]["recipe"]["epochs"]
-    except (CheckpointError, KeyError):
-        return "damaged"
-    return "finished" if done == total else f"{done} of {total} epochs done"
-
-
-def _steps_per_execution(steps: int) -> int:
-    """The largest divisor of an epoch's steps that is not too large.
-
-    It must divide them: Keras would otherwise run into the next epoch's batches.
-    """
-    return max(
-        divisor
-        for divisor in range(1, min(steps, MAX_STEPS_PER_EXECUTION) + 1)
-        if steps % divisor == 0
-    )
-
-
 def _check_outputs(outputs: np.ndarray, names: Sequence[str]) -> None:
     if outputs.ndim != 2 or outputs.shape[1] != len(names):
         raise ValueError(
@@ -315,17 +265,9 @@ def _check_outputs(outputs: np.ndarray, names: Sequence[str]) -> None:
         )
 
 
-def _fingerprint(*splits: Arrays) -> str:
-    digest = hashlib.sha256()
-    for array in (array for split in splits for array in split):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
-
-
 def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> None:
     folder = result.output_dir
-    _write_json(
+    write_json(
         folder / "history.json",
         {
             "recipe": recipe.to_dict(),
@@ -338,7 +280,7 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
             },
         },
     )
-    _write_json(folder / "scores.json", {split: s.to_dict() for split, s in result.scores.items()})
+    write_json(folder / "scores.json", result.to_scores())
     split = "test" if "test" in result.scores else "validation"
     scores = result.scores[split]
     history_picture(result.history, folder / "history.png", best_epoch=result.best_epoch)
@@ -348,11 +290,3 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
         label_names=names,
         title=f"{split}: {scores.accuracy:.1%} of {scores.num_examples} right",
     )
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2, allow_nan=False)
-    # A list of numbers on one line: a matrix then looks like one.
-    text = re.sub(r"\[[^][{}\"]*\]", lambda match: " ".join(match[0].split()), text)
-    with atomic_write(path) as file:
-        file.write(f"{text}\n".encode())

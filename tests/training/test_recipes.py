@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qrkt_keras.training import THESIS, Recipe, warmup_cosine
+from qrkt_keras.training import THESIS, GANRecipe, Recipe, warmup_cosine
 
 
 def printed(t):
@@ -194,3 +194,26 @@ def test_a_constant_schedule_with_warm_up_is_refused():
 def test_json_that_is_no_recipe_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         Recipe.from_json(text)
+
+
+def test_a_gan_recipe_is_checked_json():
+    recipe = GANRecipe(epochs=2, num_critic_steps=5, loss="hinge", flip=True, clip_norm=None)
+    assert GANRecipe.from_json(recipe.to_json()) == recipe
+    assert recipe.images_per_step == 5 * 64
+    for fields, message in [
+        ({"loss": "cross"}, "loss must be one of .*Received: loss='cross'"),
+        ({"beta_1": 1.0}, "beta_1 must be at least 0 and below 1. Received: beta_1=1.0"),
+        ({"flip": 1}, "flip must be bool. Received: flip=1"),
+        ({"penalty_target": 0.0}, "Received: penalty_target=0.0"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            GANRecipe(epochs=1, **fields)
+
+
+def test_the_rates_of_a_gan_rise_and_stay():
+    recipe = GANRecipe(epochs=1, warmup_steps=4, generator_learning_rate=0.8)
+    optimizers = recipe.make_optimizers()
+    schedule = optimizers["generator_optimizer"]._learning_rate
+    rates = [float(schedule(step)) for step in (0, 1, 2, 4, 5, 1000)]
+    np.testing.assert_allclose(rates, [0, 0.2, 0.4, 0.8, 0.8, 0.8], rtol=1e-6)
+    assert optimizers["discriminator_optimizer"].global_clipnorm == 5.0

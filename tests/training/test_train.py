@@ -20,8 +20,8 @@ from qrkt_keras.training import (
     make_predictor,
     model_state,
     read_checkpoint,
-    train,
 )
+from qrkt_keras.training.job import steps_per_execution
 
 RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=2e-2, warmup_steps=10)
 REPORTS = {"checkpoint.npz", "history.json", "scores.json", "history.png", "confusion.png"}
@@ -348,7 +348,7 @@ def test_the_learning_rate_follows_the_whole_run(tmp_path):
     ("steps", "at_once"), [(1, 1), (20, 20), (40, 40), (41, 41), (67, 1), (128, 64), (843, 3)]
 )
 def test_steps_at_once_divide_the_epoch(steps, at_once):
-    assert train._steps_per_execution(steps) == at_once
+    assert steps_per_execution(steps) == at_once
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 20])

@@ -1,0 +1,290 @@
+"""Training a GAN, from data to report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from qrkt_keras import data as datasets
+from qrkt_keras.layers import DiffAugment
+from qrkt_keras.training.checkpoints import TrainingCheckpoint
+from qrkt_keras.training.gan_measures import frechet_distance, inception_score, kernel_distance
+from qrkt_keras.training.grids import SampleGrids, grid_picture
+from qrkt_keras.training.job import (
+    CHECKPOINT,
+    TrainingInterrupted,
+    fingerprint,
+    prepared_folder,
+    steps_per_execution,
+    write_json,
+)
+from qrkt_keras.training.progress import ProgressBar
+from qrkt_keras.training.recipes import GANRecipe
+
+REPORTS = ("history.json", "samples.png", "real.png")
+
+# Below this share of the real images' spread, those of one batch look all alike.
+_COLLAPSED = 0.2
+
+# uint8 images to features `(n, features)` and logits `(n, classes)`.
+FeatureFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class GANResult:
+    """What `fit_gan` leaves behind.
+
+    Attributes:
+        history: Log name to its value in each epoch.
+        best_epoch: The epoch whose weights the model has now, counted from 1.
+        epochs: Epochs trained.
+        seconds: Time used for training, over all runs of the job.
+        output_dir: Where the checkpoint and the pictures are.
+    """
+
+    history: Mapping[str, tuple[float, ...]]
+    best_epoch: int
+    epochs: int
+    seconds: float
+    output_dir: Path
+
+    def to_scores(self) -> dict[str, float]:
+        """The logs of the best epoch by name, those that were measured."""
+        values = {name: log[self.best_epoch - 1] for name, log in self.history.items()}
+        return {name: value for name, value in values.items() if value == value}
+
+
+class GANScores(keras.callbacks.Callback):
+    """Adds `fid`, `kid` and `inception_score` to the logs, NaN in epochs that are not measured.
+
+    Args:
+        features: What images are compared by.
+        real: uint8 images to compare with.
+        num: Generated images.
+        every: Epochs between two measurements; the last epoch is always measured.
+        seed: Seed of their noise.
+    """
+
+    def __init__(
+        self,
+        features: FeatureFunction,
+        real: np.ndarray,
+        *,
+        num: int = 1000,
+        every: int = 1,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self._features = features
+        self._real = features(real)[0]
+        self._num = num
+        self._every = every
+        self._seed = seed
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        done = epoch + 1
+        names = ("fid", "kid", "inception_score")
+        if done % self._every and done != self.params["epochs"]:
+            logs.update(dict.fromkeys(names, float("nan")))
+            return
+        fake, logits = self._features(self.model.generate(self._num, seed=self._seed))
+        values = (
+            frechet_distance(self._real, fake),
+            kernel_distance(self._real, fake).distance,
+            inception_score(logits),
+        )
+        logs.update(dict(zip(names, values, strict=True)))
+
+
+def fit_gan(
+    model: keras.Model,
+    data: str | np.ndarray,
+    recipe: GANRecipe,
+    *,
+    output_dir: str | os.PathLike[str],
+    features: FeatureFunction | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    seed: int | None = None,
+    epochs: int | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    progress: bool = True,
+    identity: Mapping[str, Any] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    grids_every: int | None = None,
+    scores_every: int | None = None,
+    num_scored: int = 1000,
+    tensorboard: bool = False,
+    jit_compile: bool | str = "auto",
+) -> GANResult:
+    """Trains a GAN and shows what it makes.
+
+    A checkpoint is written after every epoch; it holds both networks, the average, both optimizers
+    and all random generators, so that a job that was killed is continued by the same call with
+    `resume=True`, in the same environment bit for bit. `output_dir/grids` shows samples of the same
+    noise as training goes on. With `features`, FID, KID and Inception Score are measured against
+    the training images, and at the end the model has the weights of least FID.
+
+    Args:
+        model: A `zoo.GAN`.
+        data: The name of a data set (`data.list()`), or uint8 images `(n, height, width,
+            channels)`.
+        recipe: How to train.
+        output_dir: A folder for this job alone; it is made if need be.
+        features: uint8 images to features and logits, see `zoo.FeatureNetwork`.
+        resume: Whether to continue the job in `output_dir`, if there is one.
+        overwrite: Whether to replace the job in `output_dir`.
+        seed: Seed of the order of the images, in place of the recipe's.
+        epochs: Number of epochs, in place of the recipe's.
+        callbacks: More Keras callbacks.
+        progress: Whether to show how far it is.
+        identity: JSON data that must be the same when the job is continued.
+        data_dir: Where the data set is; see `data.arrays`.
+        grids_every: Epochs between two pictures of samples; by default about twenty in all.
+        scores_every: Epochs between two measurements; by default about ten in all.
+        num_scored: Generated, and real, images of a measurement.
+        tensorboard: Whether pictures and logs are written for TensorBoard too.
+        jit_compile: Whether to compile the training step with XLA.
+
+    Returns:
+        The history.
+
+    Raises:
+        ValueError: If an argument does not fit the others.
+        CheckpointError: If the job in `output_dir` is damaged or is another one.
+        TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
+        FloatingPointError: If a loss stops being a number; the last good epoch's checkpoint stays.
+    """
+    changes = {"seed": seed, "epochs": epochs}
+    recipe = dataclasses.replace(
+        recipe, **{name: value for name, value in changes.items() if value is not None}
+    )
+    images, labels = _images(data, model, data_dir)
+    steps = datasets.steps_per_epoch(len(images), recipe.images_per_step)
+    folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
+
+    model.compile(
+        **recipe.make_optimizers(),
+        loss=recipe.loss,
+        num_critic_steps=recipe.num_critic_steps,
+        generator_batch_size=recipe.generator_batch_size,
+        penalty_weight=recipe.penalty_weight,
+        penalty_target=recipe.penalty_target,
+        one_sided=recipe.one_sided,
+        drift=recipe.drift,
+        augment=_augment(recipe),
+        flip=recipe.flip,
+        ema_images=recipe.ema_images,
+        steps_per_execution=steps_per_execution(steps),
+        jit_compile=jit_compile,
+    )
+    checkpoint = TrainingCheckpoint(
+        folder / CHECKPOINT,
+        identity={
+            "recipe": recipe.to_dict(),
+            "data": {
+                "name": data if isinstance(data, str) else None,
+                "sha256": fingerprint((images, labels)),
+            },
+            **(identity or {}),
+        },
+        monitor=None if features is None else "fid",
+        mode="min",
+    )
+    start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
+    grid_picture(images[:64], folder / "real.png")
+    scores = []
+    if features is not None:
+        every = scores_every or max(1, recipe.epochs // 10)
+        scores.append(GANScores(features, images[:num_scored], num=num_scored, every=every))
+    grids = SampleGrids(
+        folder / "grids",
+        every=grids_every or max(1, recipe.epochs // 20),
+        tensorboard=tensorboard,
+    )
+    with contextlib.ExitStack() as stack:
+        shown = []
+        if progress:
+            shown.append(ProgressBar())
+            stack.callback(shown[0].close)
+        try:
+            model.fit(
+                datasets.training_batches(
+                    images,
+                    labels,
+                    batch_size=recipe.images_per_step,
+                    seed=recipe.seed,
+                    start_epoch=start,
+                    epochs=recipe.epochs,
+                ),
+                initial_epoch=start,
+                epochs=recipe.epochs,
+                steps_per_epoch=steps,
+                # The order is already made.
+                shuffle=False,
+                callbacks=[*scores, *callbacks, checkpoint, grids, *shown],
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            raise TrainingInterrupted.after(
+                checkpoint.epoch, recipe.epochs, checkpoint.path
+            ) from None
+    checkpoint.restore_best(model)
+    result = GANResult(
+        history={name: tuple(values) for name, values in checkpoint.history.items()},
+        best_epoch=checkpoint.best_epoch or checkpoint.epoch,
+        epochs=checkpoint.epoch,
+        seconds=checkpoint.seconds,
+        output_dir=folder,
+    )
+    grid_picture(model.generate(64, seed=0), folder / "samples.png")
+    write_json(
+        folder / "history.json",
+        {
+            "recipe": recipe.to_dict(),
+            "epochs": result.epochs,
+            "best_epoch": result.best_epoch,
+            "seconds": round(result.seconds, 1),
+            "collapsed": bool(result.history["diversity"][-1] < _COLLAPSED),
+            "history": {
+                name: [None if value != value else value for value in values]
+                for name, values in result.history.items()
+            },
+        },
+    )
+    return result
+
+
+def _augment(recipe: GANRecipe) -> DiffAugment | None:
+    if not recipe.augment:
+        return None
+    return DiffAugment(
+        recipe.augment,
+        translation=recipe.translation,
+        cutout=recipe.cutout,
+        cutout_probability=recipe.cutout_probability,
+        seed=recipe.seed,
+    )
+
+
+def _images(
+    data: str | np.ndarray, model: keras.Model, data_dir: str | os.PathLike[str] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images to train on, all of them: a GAN has no validation split."""
+    if isinstance(data, str):
+        images, labels = datasets.arrays(data, "train+validation", data_dir=data_dir)
+    else:
+        images, labels = np.asarray(data), np.zeros(len(data), np.int32)
+    if images.shape[1:] != model.image_shape or images.dtype != np.uint8:
+        raise ValueError(
+            f"The images must be uint8 of shape (n, {', '.join(map(str, model.image_shape))}), as "
+            f"the model makes them. Received: shape {images.shape}, dtype {images.dtype}"
+        )
+    return images, labels

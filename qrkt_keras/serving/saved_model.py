@@ -24,10 +24,12 @@ def export_saved_model(
     engine: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a classifier as a SavedModel that stock TensorFlow, and its Serving, can run.
+    """Writes a model as a SavedModel that stock TensorFlow, and its Serving, can run.
 
-    It has two signatures, both for any number of images: `serving_default` takes `images`, float32
-    in [0, 1], and `serving_uint8` takes `images`, uint8 in 0..255. Both return
+    A GAN has the signature `generate`, and the same as `serving_default`, from `num` and `seed`,
+    int32, to `images`, uint8. A classifier has two, both for any number of images:
+    `serving_default` takes `images`, float32 in [0, 1], and `serving_uint8` takes `images`, uint8
+    in 0..255. Both return
 
     - `probabilities`: float32 of shape `(B, num_classes)`, the softmax of the logits;
     - `label`: int64 of shape `(B,)`, the most probable class;
@@ -36,7 +38,7 @@ def export_saved_model(
     The model is left as it is: where another engine must write, a copy does.
 
     Args:
-        model: A built image classifier of the zoo.
+        model: A built image classifier, or a GAN, of the zoo.
         path: The folder to be made.
         engine: Engine that computes the circuits. By default the model's own, but `"auto"` where
             that is `"tfq"`, whose operations only TensorFlow Quantum has; `"tfq"` insists on it.
@@ -48,7 +50,7 @@ def export_saved_model(
     Raises:
         ValueError: If Keras does not run on TensorFlow, or `path` holds something that must not be
             replaced.
-        TypeError: If the model is no image classifier of the zoo.
+        TypeError: If the model is none of the zoo.
         UnportableModelError: If the model needs operations that stock TensorFlow does not have;
             nothing is written then.
         OSError: If it could not be written; what was there stays whole.
@@ -74,7 +76,7 @@ def export_saved_model(
         )
     if not hasattr(model, "image_shape") or not hasattr(model, "set_engine"):
         raise TypeError(
-            "Only an image classifier of qrkt_keras.zoo has signatures. "
+            "Only a model of qrkt_keras.zoo has signatures. "
             f"Received: {model!r} of type {type(model).__name__}"
         )
     if engine is None:
@@ -91,9 +93,13 @@ def export_saved_model(
 
     module = tf.Module()
     # Variables only: the model's Python objects, optimizer included, are of no use to a server.
-    module.weights = [variable.value for variable in model.variables]
+    served = getattr(model, "ema_generator", model)
+    module.weights = [variable.value for variable in served.variables]
     with atomic_folder(path, replace=overwrite) as folder:
-        signatures = _signatures(model)
+        if hasattr(model, "serving_signatures"):
+            signatures = model.serving_signatures()
+        else:
+            signatures = _signatures(model)
         try:
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except tf.errors.OpError as error:

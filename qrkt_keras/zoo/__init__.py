@@ -1,5 +1,7 @@
 """The models, and their presets."""
 
+from qrkt_keras.zoo.features import FeatureNetwork
+from qrkt_keras.zoo.gan import GAN, QRKTGAN, TransGAN
 from qrkt_keras.zoo.presets import (
     FreshWeightsWarning,
     Preset,
@@ -13,10 +15,14 @@ from qrkt_keras.zoo.presets import (
 from qrkt_keras.zoo.qvit import QViT
 
 __all__ = [
+    "FeatureNetwork",
     "FreshWeightsWarning",
+    "GAN",
     "Preset",
     "PresetError",
+    "QRKTGAN",
     "QViT",
+    "TransGAN",
     "from_preset",
     "list_presets",
     "model_classes",

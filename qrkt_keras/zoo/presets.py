@@ -29,7 +29,7 @@ from typing import Any
 import keras
 
 from qrkt_keras.serving import atomic_folder
-from qrkt_keras.training import Recipe
+from qrkt_keras.training import GANRecipe, Recipe
 
 FORMAT = 1
 
@@ -72,7 +72,7 @@ class Preset:
     folder: Path
     class_name: str
     config: Mapping[str, Any]
-    recipe: Recipe | None
+    recipe: Recipe | GANRecipe | None
     data: str | None
     metadata: Mapping[str, Any] | None
 
@@ -84,9 +84,12 @@ class Preset:
 
 def model_classes() -> dict[str, type[keras.Model]]:
     """Returns the classes that a preset may name."""
+    from qrkt_keras.zoo.features import FeatureNetwork
+    from qrkt_keras.zoo.gan import QRKTGAN, TransGAN
     from qrkt_keras.zoo.qvit.model import QViT
 
-    return {"QViT": QViT}
+    classes = (FeatureNetwork, QRKTGAN, QViT, TransGAN)
+    return {one.__name__: one for one in classes}
 
 
 def list_presets(pattern: str = "*") -> tuple[str, ...]:
@@ -142,7 +145,7 @@ def read_preset(preset: str | os.PathLike[str]) -> Preset:
             "A preset's configuration holds the model's arguments under 'config'. "
             f"Received: {folder / CONFIG} with config={config.get('config')!r}"
         )
-    recipe, data = _read_recipe(folder / RECIPE)
+    recipe, data = _read_recipe(folder / RECIPE, config["class_name"])
     return Preset(
         name=folder.name,
         folder=folder,
@@ -228,7 +231,7 @@ def save_to_preset(
     model: keras.Model,
     folder: str | os.PathLike[str],
     *,
-    recipe: Recipe | None = None,
+    recipe: Recipe | GANRecipe | None = None,
     data: str | None = None,
     scores: Mapping[str, Any] | None = None,
     command: str | None = None,
@@ -356,7 +359,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_recipe(file: Path) -> tuple[Recipe | None, str | None]:
+def _read_recipe(file: Path, class_name: str) -> tuple[Recipe | GANRecipe | None, str | None]:
     if not file.exists():
         return None, None
     content = _read_json(file)
@@ -367,7 +370,8 @@ def _read_recipe(file: Path) -> tuple[Recipe | None, str | None]:
             f"Received: {file} with {sorted(content)}"
         )
     try:
-        return Recipe.from_dict(fields), data
+        recipe_class = GANRecipe if class_name.endswith("GAN") else Recipe
+        return recipe_class.from_dict(fields), data
     except (TypeError, ValueError) as error:
         raise PresetError(f"The recipe is no good: {error}. Received: {file}") from error
 

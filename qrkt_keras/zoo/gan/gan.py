@@ -1,0 +1,471 @@
+"""Generator and discriminator as one Keras model, with the step that trains them."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from qrkt_keras.execution import check_engine, make_engine, tfq
+from qrkt_keras.layers import PQC, DiffAugment
+from qrkt_keras.layers.projection import positive_integer, positive_number
+from qrkt_keras.serving import export_saved_model
+from qrkt_keras.training import GANLoss, drift_penalty, gradient_penalty
+from qrkt_keras.zoo import presets
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="qrkt_keras")
+class GAN(keras.Model):
+    """A generator and a discriminator that are trained against each other.
+
+    One step of `fit` takes a batch of `num_critic_steps` parts of images, updates the discriminator
+    once on each part, then the generator once, and then the generator's moving average
+
+    `w_ema <- beta w_ema + (1 - beta) w`, `beta = 0.5^(B / min(ema_images, 0.1 * images seen))`,
+
+    which is what `generate` uses. Source: Karras et al., *Training Generative Adversarial Networks
+    with Limited Data*, NeurIPS 2020 (the average); Gulrajani et al., *Improved Training of
+    Wasserstein GANs*, NeurIPS 2017 (the order of steps).
+
+    Args:
+        generator: A model from noise `(B, latent_dim)`, and labels `(B,)` if it has a second input,
+            to images `(B, height, width, channels)` in [-1, 1].
+        discriminator: A model from such images, and labels, to logits `(B, 1)`.
+        seed: Seed of noise, augmentation and interpolation.
+        name: Name of the model.
+
+    Call arguments:
+        inputs: Noise of shape `(B, latent_dim)`; with classes `[noise, labels]`.
+
+    Returns:
+        Images of shape `(B, height, width, channels)`, by the averaged generator.
+
+    Raises:
+        ValueError: If the two do not fit each other.
+
+    Example:
+
+    >>> import keras
+    >>> from qrkt_keras.zoo import GAN
+    >>> generator = keras.Sequential([
+    ...     keras.Input((2,)), keras.layers.Dense(16), keras.layers.Reshape((4, 4, 1))])
+    >>> discriminator = keras.Sequential([
+    ...     keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    >>> gan = GAN(generator, discriminator)
+    >>> gan.generate(3, seed=7).shape
+    (3, 4, 4, 1)
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        *,
+        seed: int = 0,
+        name: str | None = "gan",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        shapes = generator.output_shape[1:], discriminator.inputs[0].shape[1:]
+        if shapes[0] != tuple(shapes[1]) or len(shapes[0]) != 3:
+            raise ValueError(
+                "The generator must make the images that the discriminator takes. Received: "
+                f"images of shape {shapes[0]} for a discriminator of {tuple(shapes[1])}"
+            )
+        if len(generator.inputs) != len(discriminator.inputs):
+            raise ValueError(
+                "Generator and discriminator must both take labels, or neither. Received: "
+                f"{len(generator.inputs)} and {len(discriminator.inputs)} inputs"
+            )
+        self.generator = generator
+        self.discriminator = discriminator
+        self.ema_generator = keras.models.clone_model(generator)
+        self.ema_generator.set_weights(generator.get_weights())
+        self.ema_generator.trainable = False
+        self.image_shape = tuple(shapes[0])
+        self.latent_dim = generator.inputs[0].shape[-1]
+        self.is_conditional = len(generator.inputs) > 1
+        self.engine = "auto"
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.images_seen = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="images_seen"
+        )
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return self.ema_generator(inputs, training=training)
+
+    # --- training ------------------------------------------------------------------------
+
+    def compile(
+        self,
+        generator_optimizer: keras.optimizers.Optimizer,
+        discriminator_optimizer: keras.optimizers.Optimizer,
+        loss: str | GANLoss = "wasserstein",
+        *,
+        num_critic_steps: int = 1,
+        generator_batch_size: int | None = None,
+        penalty_weight: float = 10.0,
+        penalty_target: float = 1.0,
+        one_sided: bool = False,
+        drift: float = 0.0,
+        augment: DiffAugment | None = None,
+        flip: bool = False,
+        ema_images: float = 500_000,
+        **kwargs: Any,
+    ) -> None:
+        """Says how to train.
+
+        Args:
+            generator_optimizer, discriminator_optimizer: Keras optimizers.
+            loss: `"wasserstein"`, `"non_saturating"`, `"minimax"`, `"hinge"`, `"least_squares"`, or
+                a `GANLoss`.
+            num_critic_steps: Updates of the discriminator for one of the generator.
+            generator_batch_size: Images of the generator's update; by default those of one of the
+                discriminator's.
+            penalty_weight: Of the gradient penalty; 0 for none.
+            penalty_target: The norm that the penalty asks for.
+            one_sided: Whether only larger norms are penalised.
+            drift: Weight of the squared mean of the real logits.
+            augment: Applied to real and generated images before the discriminator.
+            flip: Whether real images are mirrored, left to right, at random.
+            ema_images: Over how many images the generator's average reaches back.
+            **kwargs: As of `keras.Model.compile`: `jit_compile`, `run_eagerly`,
+                `steps_per_execution`.
+
+        Raises:
+            ValueError: If a value is out of range, or a gradient penalty is asked of circuits on
+                TensorFlow Quantum's operations, which have no second derivative.
+        """
+        super().compile(optimizer=None, **kwargs)
+        self.num_critic_steps = positive_integer("num_critic_steps", num_critic_steps)
+        self.generator_batch_size = generator_batch_size
+        self.loss_function = loss if isinstance(loss, GANLoss) else GANLoss(loss)
+        self.penalty_weight = _at_least_0("penalty_weight", penalty_weight)
+        self.penalty_target = positive_number("penalty_target", penalty_target)
+        self.one_sided = bool(one_sided)
+        self.drift = _at_least_0("drift", drift)
+        self.augment = augment
+        self.flip = bool(flip)
+        self.ema_images = positive_number("ema_images", ema_images)
+        if self.penalty_weight:
+            engines = {layer.plan.engine for layer in _circuits(self.discriminator)}
+            if tfq.NAME in engines:
+                raise ValueError(
+                    "A gradient penalty needs second derivatives, which TensorFlow Quantum's "
+                    "operations do not have: choose another engine for the discriminator, or "
+                    f"penalty_weight=0. Received: engine='{tfq.NAME}'"
+                )
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        generator_optimizer.build(self.generator.trainable_variables)
+        discriminator_optimizer.build(self.discriminator.trainable_variables)
+        names = ["generator_loss", "discriminator_loss", "real_logits", "fake_logits", "diversity"]
+        if self.penalty_weight:
+            names.append("penalty")
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        self._discriminator_function = None
+
+    @property
+    def optimizers(self) -> Mapping[str, keras.optimizers.Optimizer]:
+        """The optimizers by the network that they train, for checkpoints."""
+        return {
+            "generator": self.generator_optimizer,
+            "discriminator": self.discriminator_optimizer,
+        }
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What `fit` logs, and resets before every epoch."""
+        return [*getattr(self, "trackers", {}).values()]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Updates the discriminator `num_critic_steps` times, and the generator once."""
+        import tensorflow as tf
+
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.is_conditional:
+            labels = None
+        if self._discriminator_function is None:
+            # One graph for all updates: it is the larger part of what has to be traced.
+            self._discriminator_function = tf.function(self._update_discriminator)
+        size = tf.shape(images)[0] // self.num_critic_steps
+        if images.shape[0] is not None:
+            size = images.shape[0] // self.num_critic_steps
+        for step in range(self.num_critic_steps):
+            part = slice(step * size, (step + 1) * size)
+            own = None if labels is None else labels[part]
+            self._discriminator_function(self._scaled(images[part]), own)
+        self._update_generator(self.generator_batch_size or size, labels)
+        self.images_seen.assign_add(float(self.num_critic_steps) * tf.cast(size, tf.float32))
+        self._update_average(tf.cast(size, tf.float32))
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def _scaled(self, images: Any) -> Any:
+        """Images as the networks have them: floats in [-1, 1]."""
+        import tensorflow as tf
+
+        if images.dtype == tf.uint8:
+            images = tf.cast(images, tf.float32) / 127.5 - 1.0
+        if self.flip:
+            shape = (tf.shape(images)[0], 1, 1, 1)
+            mirrored = keras.random.uniform(shape, seed=self.seed_generator) < 0.5
+            images = tf.where(mirrored, tf.reverse(images, [2]), images)
+        return images
+
+    def _fakes(self, size: Any, labels: Any, training: bool) -> Any:
+        noise = keras.random.normal((size, self.latent_dim), seed=self.seed_generator)
+        return self.generator(noise if labels is None else [noise, labels], training=training)
+
+    def _logits(self, images: Any, labels: Any) -> Any:
+        if self.augment is not None:
+            images = self.augment(images, training=True)
+        inputs = images if labels is None else [images, labels]
+        return self.discriminator(inputs, training=True)[:, 0]
+
+    def _update_discriminator(self, real: tf.Tensor, labels: tf.Tensor | None) -> None:
+        import tensorflow as tf
+
+        size = tf.shape(real)[0] if real.shape[0] is None else real.shape[0]
+        fake = tf.stop_gradient(self._fakes(size, labels, training=True))
+        penalty = None
+        with tf.GradientTape() as tape:
+            real_logits, fake_logits = self._logits(real, labels), self._logits(fake, labels)
+            loss = self.loss_function.discriminator(real_logits, fake_logits)
+            total = loss
+            if self.penalty_weight:
+                penalty = gradient_penalty(
+                    lambda images: self._logits(images, labels),
+                    real,
+                    fake,
+                    keras.random.uniform((size, 1, 1, 1), seed=self.seed_generator),
+                    weight=self.penalty_weight,
+                    target=self.penalty_target,
+                    one_sided=self.one_sided,
+                )
+                total = total + penalty
+            if self.drift:
+                total = total + drift_penalty(real_logits, self.drift)
+        variables = self.discriminator.trainable_variables
+        self.discriminator_optimizer.apply(tape.gradient(total, variables), variables)
+        self.trackers["discriminator_loss"].update_state(loss)
+        self.trackers["real_logits"].update_state(tf.reduce_mean(real_logits))
+        self.trackers["fake_logits"].update_state(tf.reduce_mean(fake_logits))
+        self.trackers["diversity"].update_state(_spread(fake) / _spread(real))
+        if penalty is not None:
+            self.trackers["penalty"].update_state(penalty)
+
+    def _update_generator(self, size: Any, labels: Any) -> None:
+        import tensorflow as tf
+
+        if labels is not None:
+            labels = tf.gather(labels, tf.range(size) % tf.shape(labels)[0])
+        with tf.GradientTape() as tape:
+            logits = self._logits(self._fakes(size, labels, training=True), labels)
+            loss = self.loss_function.generator(logits)
+        variables = self.generator.trainable_variables
+        self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
+        self.trackers["generator_loss"].update_state(loss)
+
+    def _update_average(self, size: Any) -> None:
+        import tensorflow as tf
+
+        reach = tf.minimum(self.ema_images, 0.1 * self.images_seen.value)
+        beta = tf.pow(0.5, size / reach)
+        pairs = zip(self.ema_generator.weights, self.generator.weights, strict=True)
+        for average, weight in pairs:
+            average.assign(weight + tf.cast(beta, average.dtype) * (average - weight))
+
+    # --- use -----------------------------------------------------------------------------
+
+    def generate(
+        self,
+        num: int,
+        seed: int = 0,
+        truncation: float | None = None,
+        *,
+        labels: Any = None,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Makes images.
+
+        Args:
+            num: How many.
+            seed: Seed of the noise: the same seed gives the same images.
+            truncation: The largest absolute value of the noise, drawn from the normal distribution
+                cut off there (Brock et al., *BigGAN*, ICLR 2019): smaller values give better and
+                more alike images. None for no limit.
+            labels: With classes, `(num,)` integers; by default all classes in turn.
+            batch_size: Images made at a time.
+
+        Returns:
+            uint8 images of shape `(num, height, width, channels)`.
+
+        Raises:
+            ValueError: If `num`, `truncation` or the labels are out of range.
+        """
+        import tensorflow as tf
+
+        num = positive_integer("num", num)
+        if truncation is not None:
+            truncation = positive_number("truncation", truncation)
+        noise = latent_noise(num, self.latent_dim, seed, truncation)
+        labels = self._checked_labels(num, labels)
+        images = []
+        for start in range(0, num, batch_size):
+            part = noise[start : start + batch_size]
+            own = None if labels is None else tf.constant(labels[start : start + batch_size])
+            made = self.ema_generator(part if own is None else [part, own], training=False)
+            images.append(to_uint8(made).numpy())
+        return np.concatenate(images)
+
+    def _checked_labels(self, num: int, labels: Any) -> np.ndarray | None:
+        if not self.is_conditional:
+            if labels is not None:
+                raise ValueError("This GAN has no classes. Received: labels")
+            return None
+        num_classes = self.generator.get_layer("classes").input_dim
+        if labels is None:
+            return np.arange(num, dtype="int32") % num_classes
+        labels = np.asarray(labels, "int32")
+        if labels.shape != (num,) or labels.min() < 0 or labels.max() >= num_classes:
+            raise ValueError(
+                f"`labels` must be {num} integers from 0 to {num_classes - 1}. "
+                f"Received: labels={labels!r}"
+            )
+        return labels
+
+    def serving_signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The signatures of a SavedModel: `(num, seed)` to uint8 images."""
+        import tensorflow as tf
+
+        def generate(num: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+            noise = latent_noise(num, self.latent_dim, seed)
+            inputs = noise
+            if self.is_conditional:
+                num_classes = self.generator.get_layer("classes").input_dim
+                inputs = [noise, tf.range(num) % num_classes]
+            return {"images": to_uint8(self.ema_generator(inputs, training=False))}
+
+        function = tf.function(generate).get_concrete_function(
+            tf.TensorSpec((), tf.int32, name="num"), tf.TensorSpec((), tf.int32, name="seed")
+        )
+        return {"serving_default": function, "generate": function}
+
+    def export(
+        self, filepath: str | os.PathLike[str], *, overwrite: bool = False, **kwargs: Any
+    ) -> None:
+        """Writes a SavedModel that stock TensorFlow can run, with a signature `generate`.
+
+        Args:
+            filepath: The folder to be made.
+            overwrite: Whether to replace a SavedModel that is there.
+            **kwargs: As of `serving.export_saved_model`.
+        """
+        export_saved_model(self, filepath, overwrite=overwrite, **kwargs)
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | os.PathLike[str], load_weights: bool = True, **overrides: Any
+    ) -> GAN:
+        """Makes the GAN of a preset, see `zoo.from_preset`."""
+        return presets.from_preset(preset, load_weights=load_weights, expected=cls, **overrides)
+
+    def save_to_preset(self, folder: str | os.PathLike[str], **kwargs: Any) -> Path:
+        """Writes the GAN as a preset, see `zoo.save_to_preset`."""
+        return presets.save_to_preset(self, folder, **kwargs)
+
+    # --- circuits ------------------------------------------------------------------------
+
+    @property
+    def pqcs(self) -> tuple[PQC, ...]:
+        """All circuits of both networks, as layers; not those of the average."""
+        return _circuits(self.generator) + _circuits(self.discriminator)
+
+    @property
+    def num_quantum_params(self) -> int:
+        """How many weights of both networks are angles of circuits."""
+        return sum(layer.count_params() for layer in self.pqcs)
+
+    def set_engine(self, engine: str) -> None:
+        """Changes how the circuits are computed; no weight changes.
+
+        Args:
+            engine: One of `qrkt_keras.execution.ENGINES`.
+
+        Raises:
+            ValueError: If there is no such engine.
+            UnsupportedCircuitError: If the engine refuses a circuit; then all stay as they were.
+        """
+        check_engine(engine)
+        for layer in self.pqcs:
+            make_engine(layer.spec, engine)
+        self.engine = engine
+        for network in (self.generator, self.discriminator, self.ema_generator):
+            for layer in network.layers:
+                if hasattr(layer, "set_engine"):
+                    layer.set_engine(engine)
+        self.train_function = self._discriminator_function = None
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "generator": serialize(self.generator),
+            "discriminator": serialize(self.discriminator),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GAN:
+        deserialize = keras.saving.deserialize_keras_object
+        networks = {name: deserialize(config[name]) for name in ("generator", "discriminator")}
+        return cls(**{**config, **networks})
+
+
+def latent_noise(num: Any, latent_dim: int, seed: Any, truncation: float | None = None) -> Any:
+    """Normal noise `(num, latent_dim)`, a function of the seed; cut off at `truncation`."""
+    import tensorflow as tf
+
+    shape, key = tf.stack([num, latent_dim]), tf.stack([tf.cast(seed, tf.int32), 0])
+    if truncation is None:
+        return tf.random.stateless_normal(shape, key)
+    # Phi(t): where the distribution function is cut.
+    tail = 0.5 * (1 + math.erf(truncation / math.sqrt(2)))
+    uniform = tf.random.stateless_uniform(shape, key, 1 - tail, tail, dtype=tf.float64)
+    return tf.cast(tf.math.ndtri(uniform), tf.float32)
+
+
+def to_uint8(images: Any) -> Any:
+    """Images in [-1, 1] as bytes; what is outside is clipped."""
+    import tensorflow as tf
+
+    return tf.cast(tf.round(tf.clip_by_value((images + 1.0) * 127.5, 0.0, 255.0)), tf.uint8)
+
+
+def _spread(images: Any) -> Any:
+    """How much the images of a batch differ: the mean over pixels of the standard deviation."""
+    import tensorflow as tf
+
+    return tf.reduce_mean(tf.math.reduce_std(images, axis=0))
+
+
+def _circuits(network: keras.Model) -> tuple[PQC, ...]:
+    return tuple(layer for layer in network._flatten_layers() if isinstance(layer, PQC))
+
+
+def _at_least_0(name: str, value: Any) -> float:
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not good or not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be at least 0. Received: {name}={value!r}")
+    return float(value)

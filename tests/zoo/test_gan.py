@@ -1,0 +1,306 @@
+"""The GANs: their sizes, their steps, and what they make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from qrkt_keras.layers import DiffAugment
+from qrkt_keras.training import GANLoss
+from qrkt_keras.zoo import GAN, QRKTGAN, TransGAN, from_preset
+from qrkt_keras.zoo.gan.gan import latent_noise
+
+SMALL = {
+    "image_shape": (8, 8, 1),
+    "latent_dim": 6,
+    "widths": (16, 4),
+    "depths": (1, 1),
+    "num_heads": 2,
+    "patch_size": 4,
+    "discriminator_width": 8,
+    "discriminator_depth": 1,
+    "dropout": 0.0,
+}
+IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8)
+
+
+def small(**changes):
+    keras.utils.set_random_seed(0)
+    return QRKTGAN(**{**SMALL, **changes})
+
+
+def compiled(gan, **settings):
+    gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3), **settings)
+    return gan
+
+
+def sizes(gan):
+    return gan.generator.count_params(), gan.discriminator.count_params()
+
+
+# --- sizes -------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "classical twin": (QRKTGAN, {"quantum": False}, (34_584_075, 12_458_497)),
+    "quantum": (QRKTGAN, {}, (26_839_203, 2_139_265)),
+    "quantum, wide": (QRKTGAN, {"mlp_ratio": 4}, (31_501_491, 8_348_545)),
+    "TransGAN of the same size": (
+        QRKTGAN,
+        {"quantum": False, "solver": None, "depths": (5, 4, 2)},
+        (34_591_275, 12_458_497),
+    ),
+    "TransGAN": (TransGAN, {}, (83_312_495, 10_210_400)),
+}
+ANGLES = {"quantum": (11_640, 13_440), "quantum, wide": (18_624, 21_504)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes(name):
+    gan_class, arguments, expected = PUBLISHED[name]
+    gan = gan_class(**arguments)
+    assert sizes(gan) == expected
+    if name in ANGLES:
+        assert gan.num_quantum_params == sum(ANGLES[name])
+        assert max(layer.spec.num_qubits for layer in gan.pqcs) == 384 * arguments.get(
+            "mlp_ratio", 1
+        )
+
+
+# --- what it makes -----------------------------------------------------------------------
+
+
+def test_generate_is_a_function_of_the_seed():
+    gan = small()
+    images = gan.generate(5, seed=3)
+    assert images.shape == (5, 8, 8, 1)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images, gan.generate(5, seed=3, batch_size=2))
+    assert not np.array_equal(images, gan.generate(5, seed=4))
+
+
+def test_truncated_noise_is_normal_and_cut_off():
+    free = latent_noise(20_000, 1, 0).numpy()
+    # Standard errors: 0.007 of the mean, 0.005 of the deviation.
+    assert abs(free.mean()) < 0.03
+    assert abs(free.std() - 1) < 0.02
+    cut = latent_noise(20_000, 1, 0, 0.5).numpy()
+    assert np.abs(cut).max() <= 0.5
+    from scipy import stats
+
+    assert stats.kstest(cut.ravel(), stats.truncnorm(-0.5, 0.5).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("arguments", [{"num": 0}, {"num": 2, "truncation": -1.0}])
+def test_generate_refuses(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        small().generate(**arguments)
+
+
+def test_classes():
+    gan = small(num_classes=3)
+    images = gan.generate(6, seed=1, labels=[0, 0, 1, 1, 2, 2])
+    assert images.shape == (6, 8, 8, 1)
+    np.testing.assert_array_equal(gan.generate(6, seed=1), gan.generate(6, 1, labels=[0, 1, 2] * 2))
+    assert not np.array_equal(gan.generate(2, 1, labels=[0, 0]), gan.generate(2, 1, labels=[1, 1]))
+    with pytest.raises(ValueError, match=r"`labels` must be 2 integers from 0 to 2\. Received: "):
+        gan.generate(2, labels=[0, 3])
+    with pytest.raises(ValueError, match=r"This GAN has no classes\. Received: labels"):
+        small().generate(2, labels=[0, 1])
+    labels = np.arange(32, dtype="int32") % 3
+    compiled(gan, num_critic_steps=2).fit(IMAGES, labels, batch_size=16, epochs=1, verbose=0)
+
+
+def test_networks_that_do_not_fit_are_refused():
+    generator, discriminator = small().generator, small(image_shape=(16, 16, 1)).discriminator
+    with pytest.raises(
+        ValueError, match=r"Received: images of shape \(8, 8, 1\) for .*\(16, 16, 1"
+    ):
+        GAN(generator, discriminator)
+    with pytest.raises(ValueError, match=r"Received: 1 and 2 inputs$"):
+        GAN(generator, small(num_classes=3).discriminator)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"widths": (16, 8)}, r"a quarter of the one before\. Received: widths=\(16, 8\)"),
+        ({"depths": (1,)}, r"one depth a width\. Received: "),
+        ({"image_shape": (8, 6, 1)}, r"a square\. Received: image_shape=\(8, 6, 1\)"),
+        ({"image_shape": (9, 9, 1)}, r"divisible by 2\. Received: image_shape=\(9, 9, 1\)"),
+        ({"num_heads": 3}, r"Received: num_heads=3"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small(**changes)
+
+
+# --- training ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quantum, jit_compile", [(True, False), (True, True), (False, False)])
+def test_a_step_updates_each_network_as_often_as_asked(quantum, jit_compile):
+    gan = small(quantum=quantum)
+    settings = {"drift": 1e-3, "augment": DiffAugment(seed=0), "flip": True}
+    compiled(gan, num_critic_steps=4, jit_compile=jit_compile, **settings)
+    before = [weight.numpy() for weight in gan.generator.trainable_weights]
+    before += [weight.numpy() for weight in gan.discriminator.trainable_weights]
+    history = gan.fit(IMAGES, batch_size=16, epochs=1, verbose=0).history
+    assert int(gan.generator_optimizer.iterations) == 2
+    assert int(gan.discriminator_optimizer.iterations) == 8
+    assert float(gan.images_seen) == 32
+    after = [*gan.generator.trainable_weights, *gan.discriminator.trainable_weights]
+    still = [w.path for w, old in zip(after, before, strict=True) if np.array_equal(w.numpy(), old)]
+    assert not still
+    names = {"generator_loss", "discriminator_loss", "penalty", "diversity"}
+    assert names < set(history)
+    assert all(np.isfinite(values).all() for values in history.values())
+
+
+@pytest.mark.parametrize("name", ["minimax", "non_saturating", "hinge", "least_squares"])
+def test_every_loss_trains(name):
+    gan = compiled(small(quantum=False), loss=name, penalty_weight=0.0)
+    history = gan.fit(IMAGES, batch_size=32, epochs=1, verbose=0).history
+    assert "penalty" not in history
+    assert np.isfinite(history["generator_loss"]).all()
+
+
+def test_the_step_is_the_formula():
+    """One update of the discriminator, against the loss written out, with plain gradients."""
+    gan = small(quantum=False)
+    gan.compile(
+        keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1), penalty_weight=5.0, penalty_target=0.5
+    )
+    real = tf.constant(IMAGES[:4], tf.float32) / 127.5 - 1
+    state = gan.seed_generator.state.numpy()
+    weights = [tf.Variable(weight.numpy()) for weight in gan.discriminator.trainable_weights]
+    gan._update_discriminator(real, None)
+    after = [weight.numpy() for weight in gan.discriminator.trainable_weights]
+
+    for weight, old in zip(gan.discriminator.trainable_weights, weights, strict=True):
+        weight.assign(old)
+    gan.seed_generator.state.assign(state)
+    fake = gan._fakes(4, None, training=True)
+    share = keras.random.uniform((4, 1, 1, 1), seed=gan.seed_generator)
+    with tf.GradientTape() as outer:
+        mixed = share * real + (1 - share) * fake
+        with tf.GradientTape() as inner:
+            inner.watch(mixed)
+            logits = gan.discriminator(mixed, training=True)
+        norms = tf.norm(tf.reshape(inner.gradient(logits, mixed), (4, -1)), axis=1)
+        loss = tf.reduce_mean(gan.discriminator(fake)) - tf.reduce_mean(gan.discriminator(real))
+        loss += 5.0 / 0.5**2 * tf.reduce_mean((norms - 0.5) ** 2)
+    gradients = outer.gradient(loss, [w.value for w in gan.discriminator.trainable_weights])
+    for new, old, gradient in zip(after, weights, gradients, strict=True):
+        np.testing.assert_allclose(new, old - 0.1 * gradient, atol=1e-5)
+
+
+def test_the_average_follows_its_formula():
+    gan = compiled(small(quantum=False), ema_images=20.0, penalty_weight=0.0)
+    average = [weight.numpy().astype("float64") for weight in gan.ema_generator.weights]
+    for step in range(1, 3):
+        gan.train_on_batch(IMAGES[:16])
+        beta = 0.5 ** (16 / min(20.0, 0.1 * 16 * step))
+        current = [weight.numpy() for weight in gan.generator.weights]
+        average = [beta * a + (1 - beta) * w for a, w in zip(average, current, strict=True)]
+    for found, expected in zip(gan.ema_generator.weights, average, strict=True):
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_images_are_scaled_and_mirrored():
+    gan = compiled(small(quantum=False), flip=True)
+    scaled = gan._scaled(tf.constant(IMAGES)).numpy()
+    expected = IMAGES.astype("float32") / 127.5 - 1
+    same = np.isclose(scaled, expected, atol=1e-6).all(axis=(1, 2, 3))
+    mirrored = np.isclose(scaled, expected[:, :, ::-1], atol=1e-6).all(axis=(1, 2, 3))
+    assert (same ^ mirrored).all()
+    assert 4 < same.sum() < 28
+
+
+def test_a_penalty_on_tfq_is_refused():
+    gan = small(engine="tfq")
+    with pytest.raises(ValueError, match=r"second derivatives.*Received: engine='tfq'$"):
+        compiled(gan)
+    gan.set_engine("auto")
+    compiled(gan)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"loss": "cross"}, "Received: .*cross"),
+        ({"num_critic_steps": 0}, "Received: num_critic_steps=0"),
+        ({"penalty_weight": -1.0}, "Received: penalty_weight=-1.0"),
+        ({"penalty_target": 0.0}, "Received: penalty_target=0.0"),
+    ],
+)
+def test_compile_refuses(settings, message):
+    with pytest.raises(ValueError, match=message):
+        compiled(small(), **settings)
+
+
+def test_a_loss_of_ones_own_settings():
+    gan = compiled(small(), loss=GANLoss("minimax", label_smoothing=0.25), penalty_weight=0.0)
+    gan.fit(IMAGES, batch_size=32, verbose=0)
+
+
+# --- engines, configurations, files ------------------------------------------------------
+
+
+def test_engines_agree():
+    gan = small()
+    images = gan.ema_generator(latent_noise(3, 6, 0))
+    gan.set_engine("state_vector")
+    np.testing.assert_allclose(gan.ema_generator(latent_noise(3, 6, 0)), images, atol=1e-5)
+
+
+@pytest.mark.parametrize("gan_class", [QRKTGAN, TransGAN])
+def test_config(gan_class):
+    if gan_class is QRKTGAN:
+        gan = small(quantum=False)
+    else:
+        gan = TransGAN(
+            (8, 8, 1),
+            latent_dim=6,
+            widths=(16, 4),
+            depths=(1, 1),
+            num_heads=2,
+            discriminator_widths=(6, 2),
+            discriminator_depths=(1, 1, 1),
+        )
+    again = gan_class.from_config(json.loads(json.dumps(gan.get_config())))
+    assert sizes(again) == sizes(gan)
+    again.set_weights(gan.get_weights())
+    np.testing.assert_array_equal(again.generate(3), gan.generate(3))
+    compiled(gan).fit(IMAGES, batch_size=32, verbose=0)
+
+
+def test_preset(tmp_path):
+    gan = small()
+    compiled(gan).fit(IMAGES, batch_size=32, verbose=0)
+    again = from_preset(gan.save_to_preset(tmp_path / "small"))
+    assert isinstance(again, QRKTGAN)
+    np.testing.assert_array_equal(again.generate(3, seed=2), gan.generate(3, seed=2))
+
+
+SERVE = """
+import sys, numpy, tensorflow as tf
+served = tf.saved_model.load(sys.argv[1]).signatures["generate"]
+images = served(num=tf.constant(3), seed=tf.constant(5))["images"]
+assert not {"qrkt_keras", "keras"} & {name.split(".")[0] for name in sys.modules} - {"keras"}
+numpy.save(sys.argv[2], images.numpy())
+"""
+
+
+def test_a_saved_model_generates_without_this_package(tmp_path):
+    gan = small()
+    gan.export(tmp_path / "gan")
+    command = [sys.executable, "-c", SERVE, str(tmp_path / "gan"), str(tmp_path / "images.npy")]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), gan.generate(3, seed=5))

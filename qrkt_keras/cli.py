@@ -33,8 +33,8 @@ from qrkt_keras import solvers
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from qrkt_keras.training import Recipe, Scores
-    from qrkt_keras.zoo import Preset, QViT
+    from qrkt_keras.training import GANRecipe, GANResult, Recipe, Scores
+    from qrkt_keras.zoo import GAN, Preset, QViT
 
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
@@ -245,8 +245,10 @@ def _check_fits(model: QViT, name: str, data: str) -> None:
         )
 
 
-def _trained_model(preset: str, engine: str | None) -> tuple[QViT, Preset]:
-    """The model with its trained weights; without any, its answers would be noise."""
+def _trained_model(
+    preset: str, engine: str | None, *, is_gan: bool | None = False
+) -> tuple[QViT | GAN, Preset]:
+    """A classifier, a GAN or either with its weights; untrained, its answers would be noise."""
     from qrkt_keras import zoo
 
     where, name = _located(preset)
@@ -256,7 +258,11 @@ def _trained_model(preset: str, engine: str | None) -> tuple[QViT, Preset]:
             f"The preset has no trained weights yet. `qrkt train {shlex.quote(preset)}` trains it "
             f"into the folder runs/{name}, which can be given here then. Received: {preset!r}"
         )
-    return zoo.from_preset(source, **_given({"engine": engine})), source
+    model = zoo.from_preset(source, **_given({"engine": engine}))
+    if is_gan is not None and isinstance(model, zoo.GAN) != is_gan:
+        wanted = "a GAN's" if is_gan else "a classifier's"
+        raise ValueError(f"The preset must be {wanted}. Received: {preset!r}, {source.class_name}")
+    return model, source
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -313,7 +319,8 @@ def train(
     """Train a model on a data set.
 
     The run's folder gets the trained preset, a SavedModel for TensorFlow Serving, the scores,
-    pictures, and a checkpoint with which --resume continues the run after any interruption.
+    pictures, and a checkpoint with which --resume continues the run after any interruption. Of a
+    GAN, whose rates are two, --learning-rate changes both.
     """
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other.")
@@ -347,15 +354,20 @@ def train(
                 "The preset does not say how and on which data set it is trained; "
                 f"save_to_preset(recipe=..., data=...) writes that down. Received: {where!r}"
             )
+        is_gan = isinstance(source.recipe, training.GANRecipe)
+        if is_gan:
+            rate = in_recipe.pop("learning_rate")
+            in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
             changes = {"engine": engine, "quantum": False if classical else None}
             model = zoo.from_preset(source, load_weights=False, **_given(changes))
-            _check_fits(model, name, data)
+            if not is_gan:
+                _check_fits(model, name, data)
             datasets.arrays(data, "train")  # a data set that is not there stops us here
         if not quiet:
-            _say_header(name, model, data, recipe, output)
+            (_say_gan_header if is_gan else _say_header)(name, model, data, recipe, output)
         epochs_begun = []
         callback = keras.callbacks.LambdaCallback(
             # Not earlier: what may still stop the new run must not cost the old one's results.
@@ -363,11 +375,12 @@ def train(
             on_epoch_begin=lambda epoch, _: epochs_begun.append(epoch),
         )
         try:
-            result = training.fit(
+            result = (training.fit_gan if is_gan else training.fit)(
                 model,
                 data,
                 recipe,
                 output_dir=output,
+                **({"features": _features(data)} if is_gan else {}),
                 resume=resume,
                 overwrite=overwrite,
                 callbacks=[callback],
@@ -382,7 +395,7 @@ def train(
                     output / PRESET,
                     recipe=recipe,
                     data=data,
-                    scores={split: scores.to_dict() for split, scores in result.scores.items()},
+                    scores=result.to_scores(),
                     command=command,
                     seed=recipe.seed,
                     overwrite=True,
@@ -399,6 +412,9 @@ def train(
 
     if not quiet:
         _say()
+    if is_gan:
+        _say_gan_results(result, output)
+        return
     _console().print(_score_table(result.scores))
     _say(
         f"Weights of epoch {result.best_epoch} of {result.epochs}, the best on the validation "
@@ -451,6 +467,41 @@ def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path)
     width = max(map(len, lines))
     for word, line in lines.items():
         _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))
+
+
+def _features(data: str) -> Any:
+    """What generated images of a data set are measured by, if there is a network for it."""
+    from qrkt_keras import zoo
+
+    name = f"features_{data}"
+    return zoo.from_preset(name).features if name in zoo.list_presets() else None
+
+
+def _say_gan_header(name: str, model: GAN, data: str, recipe: GANRecipe, output: Path) -> None:
+    sizes = [network.count_params() for network in (model.generator, model.discriminator)]
+    images = datasets.info(data).splits["train+validation"]
+    steps = datasets.steps_per_epoch(images, recipe.images_per_step)
+    lines = {
+        name: f"generator {sizes[0]:,} parameters, discriminator {sizes[1]:,}, of both "
+        f"{model.num_quantum_params:,} quantum",
+        data: f"{images:,} images, {_size(model.image_shape)}",
+        "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.num_critic_steps} × "
+        f"{recipe.batch_size} images, {recipe.loss}, seed {recipe.seed}",
+        "output": str(output),
+    }
+    width = max(map(len, lines))
+    for word, line in lines.items():
+        _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))
+
+
+def _say_gan_results(result: GANResult, output: Path) -> None:
+    scores = result.to_scores()
+    _say("  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    epochs = f"{result.best_epoch} of {result.epochs}"
+    _say(f"Weights of epoch {epochs}; trained in {result.seconds:.0f} s.")
+    _say(f"\nWritten to {output}/: samples.png, grids/, history.json, {PRESET}/, {SAVED_MODEL}/1/")
+    _say("\nNext", "bold")
+    _say(f"  qrkt generate {shlex.quote(str(output))} --num 64 --seed 7 --output grid.png")
 
 
 def _score_table(scores: Mapping[str, Scores]) -> Table:
@@ -577,6 +628,29 @@ def predict(
 
 
 @app.command()
+def generate(
+    preset: PresetOrFolder,
+    num: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    truncation: Annotated[
+        float | None, typer.Option(help="Largest absolute value of the noise.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+) -> None:
+    """Make images with a trained GAN, as one picture."""
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"The picture is a PNG. Received: {output}")
+    with _tensorflow():
+        from qrkt_keras import training
+
+        model, _ = _trained_model(preset, None, is_gan=True)
+        with _status(f"Generating {num:,} images …"):
+            images = model.generate(num, seed=seed, truncation=truncation)
+        training.grid_picture(images, output)
+    _say(f"{output} shows {num:,} images of seed {seed}")
+
+
+@app.command()
 def export(
     preset: PresetOrFolder,
     output: Annotated[
@@ -598,11 +672,15 @@ def export(
     with _tensorflow():
         from qrkt_keras import serving
 
-        model, _ = _trained_model(preset, engine)
+        model, _ = _trained_model(preset, engine, is_gan=None)
         with _status("Writing the SavedModel …"):
             written = serving.export_for_serving(model, output, overwrite=overwrite)
     folder = output.resolve()
     size = _size(model.image_shape)
+    if hasattr(model, "generator"):
+        _say(f"{written}/ has the signature")
+        _say(f"  generate  num, seed: int32, to images: uint8 (num, {size.replace('×', ', ')})")
+        return
     _say(f"{written}/ has the signatures")
     _say(f"  serving_default  images: float32 (batch, {size.replace('×', ', ')}) in [0, 1]")
     _say(f"  serving_uint8    images: uint8 (batch, {size.replace('×', ', ')}) in 0..255")

@@ -2,7 +2,7 @@
 
 from qrkt_keras.data.batches import steps_per_epoch, training_batches
 from qrkt_keras.data.errors import DatasetNotFoundError, UnreadableImageError
-from qrkt_keras.data.images import read_image
+from qrkt_keras.data.images import read_image, resized
 from qrkt_keras.data.info import DatasetInfo
 from qrkt_keras.data.registry import SPLITS, arrays, info, list, load
 from qrkt_keras.data.splits import stratified_split
@@ -17,6 +17,7 @@ __all__ = [
     "list",
     "load",
     "read_image",
+    "resized",
     "steps_per_epoch",
     "stratified_split",
     "training_batches",

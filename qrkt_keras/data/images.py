@@ -8,6 +8,9 @@ import numpy as np
 
 from qrkt_keras.data.errors import UnreadableImageError
 
+# Images that are resized at once, as floats.
+_AT_ONCE = 10_000
+
 
 def read_image(path: str | os.PathLike[str], image_shape: tuple[int, int, int]) -> np.ndarray:
     """Reads an image file into the shape that a model takes.
@@ -58,6 +61,34 @@ def read_image(path: str | os.PathLike[str], image_shape: tuple[int, int, int]) 
         ) from error
     resized = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8).reshape(shape)
+
+
+def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Images of another size, by bilinear interpolation with antialiasing.
+
+    Args:
+        images: uint8 images `(n, height, width, channels)`.
+        size: Their new height and width.
+
+    Returns:
+        uint8 images `(n, *size, channels)`; the images themselves if they have that size.
+
+    Example:
+
+    >>> import numpy as np
+    >>> resized(np.full((2, 28, 28, 1), 7, np.uint8), (16, 16)).shape
+    (2, 16, 16, 1)
+    """
+    if images.shape[1:3] == tuple(size):
+        return images
+
+    import tensorflow as tf
+
+    parts = [
+        tf.image.resize(images[start : start + _AT_ONCE], size, antialias=True).numpy()
+        for start in range(0, len(images), _AT_ONCE)
+    ]
+    return np.rint(np.concatenate(parts)).astype(np.uint8)
 
 
 def _flatten(image, mode: str):

@@ -1,18 +1,28 @@
-"""What all training jobs have in common: their folder, their identity, their reports as JSON."""
+"""What all training jobs have in common: folder, identity, Keras' `fit`, reports as JSON."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
-from qrkt_keras.training.checkpoints import CheckpointError, read_checkpoint
+from qrkt_keras.training.checkpoints import (
+    CheckpointError,
+    TrainingCheckpoint,
+    read_checkpoint,
+)
 from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.progress import ProgressBar
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -23,14 +33,6 @@ MAX_STEPS_PER_EXECUTION = 64
 
 class TrainingInterrupted(KeyboardInterrupt):
     """Training was interrupted; the message says how to continue it."""
-
-    @classmethod
-    def after(cls, done: int, epochs: int, path: Path) -> TrainingInterrupted:
-        """The interruption after so many of the epochs of a job with this checkpoint."""
-        return cls(
-            f"Interrupted after {done} of {epochs} epochs. The job is safe in {path}; continue it "
-            "with the same call and resume=True (on the command line: --resume)."
-        )
 
 
 def prepared_folder(folder: Path, reports: Sequence[str], *, resume: bool, overwrite: bool) -> Path:
@@ -91,6 +93,58 @@ def steps_per_execution(steps: int) -> int:
         for divisor in range(1, min(steps, MAX_STEPS_PER_EXECUTION) + 1)
         if steps % divisor == 0
     )
+
+
+def run(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    checkpoint: TrainingCheckpoint,
+    *,
+    start: int,
+    epochs: int,
+    steps: int,
+    before: Sequence[keras.callbacks.Callback] = (),
+    after: Sequence[keras.callbacks.Callback] = (),
+    progress: bool = True,
+) -> None:
+    """Trains by Keras' `fit`, with a checkpoint after every epoch.
+
+    Args:
+        model: A compiled model.
+        batches: Those of all epochs from `start` on, in their order.
+        checkpoint: The job's.
+        start: Epochs that are done.
+        epochs: Epochs in all.
+        steps: Steps of an epoch.
+        before: Callbacks that add to the logs.
+        after: Callbacks that are called when the checkpoint is written.
+        progress: Whether to show how far it is.
+
+    Raises:
+        TrainingInterrupted: On an interrupt, with the way to continue.
+    """
+    with contextlib.ExitStack() as stack:
+        shown = []
+        if progress:
+            shown.append(ProgressBar())
+            stack.callback(shown[0].close)
+        try:
+            model.fit(
+                batches,
+                initial_epoch=start,
+                epochs=epochs,
+                steps_per_epoch=steps,
+                # The order is already made.
+                shuffle=False,
+                callbacks=[*before, checkpoint, *after, *shown],
+                verbose=0,
+            )
+        except KeyboardInterrupt:
+            raise TrainingInterrupted(
+                f"Interrupted after {checkpoint.epoch} of {epochs} epochs. The job is safe in "
+                f"{checkpoint.path}; continue it with the same call and resume=True "
+                "(on the command line: --resume)."
+            ) from None
 
 
 def fingerprint(*splits: Sequence[np.ndarray]) -> str:

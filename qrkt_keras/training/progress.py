@@ -9,7 +9,15 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-_SHOWN = {"loss": "loss", "accuracy": "acc", "val_accuracy": "val acc"}
+_SHOWN = {
+    "loss": "loss",
+    "accuracy": "acc",
+    "val_accuracy": "val acc",
+    "discriminator_loss": "critic",
+    "generator_loss": "generator",
+    "diversity": "diversity",
+    "fid": "FID",
+}
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -98,7 +106,8 @@ class ProgressBar(keras.callbacks.Callback):
         return "  ".join(
             f"{short} {self._shown[name]:.3f}"
             for name, short in _SHOWN.items()
-            if name in self._shown
+            # Not measured in every epoch.
+            if name in self._shown and self._shown[name] == self._shown[name]
         )
 
     def _is_reported(self, epoch: int) -> bool:

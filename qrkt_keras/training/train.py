@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +16,13 @@ from qrkt_keras.training.checkpoints import TrainingCheckpoint
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.job import (
     CHECKPOINT,
-    TrainingInterrupted,
     fingerprint,
     prepared_folder,
+    run,
     steps_per_execution,
     write_json,
 )
 from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
-from qrkt_keras.training.progress import ProgressBar
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture
 
@@ -156,37 +154,22 @@ def fit(
         monitor=recipe.monitor,
     )
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
-    with contextlib.ExitStack() as stack:
-        shown = []
-        if progress:
-            shown.append(ProgressBar())
-            stack.callback(shown[0].close)
-        try:
-            model.fit(
-                datasets.training_batches(
-                    *splits["train"],
-                    batch_size=recipe.batch_size,
-                    seed=recipe.seed,
-                    start_epoch=start,
-                    epochs=recipe.epochs,
-                ),
-                initial_epoch=start,
-                epochs=recipe.epochs,
-                steps_per_epoch=steps,
-                # The order is already made.
-                shuffle=False,
-                callbacks=[
-                    ValidationScores(predict, *splits["validation"]),
-                    *callbacks,
-                    checkpoint,
-                    *shown,
-                ],
-                verbose=0,
-            )
-        except KeyboardInterrupt:
-            raise TrainingInterrupted.after(
-                checkpoint.epoch, recipe.epochs, checkpoint.path
-            ) from None
+    run(
+        model,
+        datasets.training_batches(
+            *splits["train"],
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            start_epoch=start,
+            epochs=recipe.epochs,
+        ),
+        checkpoint,
+        start=start,
+        epochs=recipe.epochs,
+        steps=steps,
+        before=[ValidationScores(predict, *splits["validation"]), *callbacks],
+        progress=progress,
+    )
     checkpoint.restore_best(model)
     scores = {
         split: classification_scores(labels, probabilities_from_logits(predict(images)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -19,13 +18,12 @@ from qrkt_keras.training.gan_measures import frechet_distance, inception_score, 
 from qrkt_keras.training.grids import SampleGrids, grid_picture
 from qrkt_keras.training.job import (
     CHECKPOINT,
-    TrainingInterrupted,
     fingerprint,
     prepared_folder,
+    run,
     steps_per_execution,
     write_json,
 )
-from qrkt_keras.training.progress import ProgressBar
 from qrkt_keras.training.recipes import GANRecipe
 
 REPORTS = ("history.json", "samples.png", "real.png")
@@ -134,8 +132,8 @@ def fit_gan(
 
     Args:
         model: A `zoo.GAN`.
-        data: The name of a data set (`data.list()`), or uint8 images `(n, height, width,
-            channels)`.
+        data: The name of a data set (`data.list()`), whose images are resized to the model's, or
+            uint8 images `(n, height, width, channels)`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
         features: uint8 images to features and logits, see `zoo.FeatureNetwork`.
@@ -209,33 +207,24 @@ def fit_gan(
         every=grids_every or max(1, recipe.epochs // 20),
         tensorboard=tensorboard,
     )
-    with contextlib.ExitStack() as stack:
-        shown = []
-        if progress:
-            shown.append(ProgressBar())
-            stack.callback(shown[0].close)
-        try:
-            model.fit(
-                datasets.training_batches(
-                    images,
-                    labels,
-                    batch_size=recipe.images_per_step,
-                    seed=recipe.seed,
-                    start_epoch=start,
-                    epochs=recipe.epochs,
-                ),
-                initial_epoch=start,
-                epochs=recipe.epochs,
-                steps_per_epoch=steps,
-                # The order is already made.
-                shuffle=False,
-                callbacks=[*scores, *callbacks, checkpoint, grids, *shown],
-                verbose=0,
-            )
-        except KeyboardInterrupt:
-            raise TrainingInterrupted.after(
-                checkpoint.epoch, recipe.epochs, checkpoint.path
-            ) from None
+    run(
+        model,
+        datasets.training_batches(
+            images,
+            labels,
+            batch_size=recipe.images_per_step,
+            seed=recipe.seed,
+            start_epoch=start,
+            epochs=recipe.epochs,
+        ),
+        checkpoint,
+        start=start,
+        epochs=recipe.epochs,
+        steps=steps,
+        before=[*scores, *callbacks],
+        after=[grids],
+        progress=progress,
+    )
     checkpoint.restore_best(model)
     result = GANResult(
         history={name: tuple(values) for name, values in checkpoint.history.items()},
@@ -280,6 +269,7 @@ def _images(
     """The images to train on, all of them: a GAN has no validation split."""
     if isinstance(data, str):
         images, labels = datasets.arrays(data, "train+validation", data_dir=data_dir)
+        images = datasets.resized(images, model.image_shape[:2])
     else:
         images, labels = np.asarray(data), np.zeros(len(data), np.int32)
     if images.shape[1:] != model.image_shape or images.dtype != np.uint8:

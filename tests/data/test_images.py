@@ -103,3 +103,17 @@ def test_a_missing_file_is_named(tmp_path):
 def test_a_bad_shape_is_refused(save, shape):
     with pytest.raises(ValueError, match=rf"Received: image_shape=\({shape[0]}, {shape[1]}"):
         data.read_image(save(Image.fromarray(grey())), shape)
+
+
+def test_resized_against_pillow():
+    """Pillow's bilinear filter is the same triangle, stretched by the factor of reduction."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 20, 1), dtype=np.uint8)
+    found = data.resized(images, (16, 15))
+    for image, small in zip(images, found, strict=True):
+        picture = Image.fromarray(image[..., 0]).resize((15, 16), Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(small[..., 0], np.asarray(picture), atol=1)
+
+
+def test_images_of_that_size_are_not_touched():
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    assert data.resized(images, (8, 8)) is images

@@ -104,13 +104,15 @@ class TestThePackagedOnes:
         preset = zoo.read_preset(name)
         info = data.info(preset.data)
         assert tuple(preset.config["image_shape"]) == info.image_shape
-        assert preset.config["num_classes"] == info.num_classes
-        assert tuple(preset.config["label_names"]) == info.label_names
+        if not preset.class_name.endswith("GAN"):
+            assert preset.config["num_classes"] == info.num_classes
+        if preset.class_name == "QViT":
+            assert tuple(preset.config["label_names"]) == info.label_names
         assert preset.name == name
 
     def test_list(self):
         assert "qvit_rk4_digits" in zoo.list_presets()
-        assert zoo.list_presets("*_digits") == ("qvit_rk4_digits",)
+        assert zoo.list_presets("qvit*_digits") == ("qvit_rk4_digits",)
         assert zoo.list_presets("*imagenet*") == ()
         assert list(zoo.list_presets()) == sorted(zoo.list_presets())
 

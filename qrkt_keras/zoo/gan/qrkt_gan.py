@@ -105,19 +105,20 @@ class QRKTGAN(GAN):
         image_shape = check_stages(image_shape, widths, depths)
         num_heads = positive_integer("num_heads", num_heads)
         quantum = bool(quantum)
-        if mlp_ratio is None:
-            mlp_ratio = 1 if quantum else 4
-        mlp_ratio = positive_integer("mlp_ratio", mlp_ratio)
+        ratio = mlp_ratio
+        if ratio is None:
+            ratio = 1 if quantum else 4
+        ratio = positive_integer("mlp_ratio", ratio)
         template = read_template(template, num_ansatz_layers)
         tableau = None if solver is None else solvers.get(solver)
         check_engine(engine)
         if quantum:
             for width in (*widths, discriminator_width):
-                for size in {width, mlp_ratio * width}:
+                for size in {width, ratio * width}:
                     make_engine(circuit_of_width(template, size, num_ansatz_layers), engine)
         dropout = dropout_rate(dropout)
         settings = settings_of_width(
-            mlp_ratio,
+            ratio,
             quantum=quantum,
             template=template,
             num_ansatz_layers=num_ansatz_layers,

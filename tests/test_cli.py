@@ -752,7 +752,7 @@ def test_overwriting_leaves_nothing_of_the_old_run_in_sight(small_preset, tmp_pa
     assert (folder / "preset").exists() and (folder / "saved_model").exists()
 
     # Interrupted in its first epoch, the new run has no results, and the old ones are gone.
-    bar = training.train.ProgressBar
+    bar = training.job.ProgressBar
 
     class Interrupting(bar):
         def on_epoch_begin(self, epoch, logs=None):
@@ -767,3 +767,64 @@ def test_overwriting_leaves_nothing_of_the_old_run_in_sight(small_preset, tmp_pa
     done = qrkt(*shlex.split(done.stderr.splitlines()[-1])[1:])
     assert done.exit_code == 0, done.output
     assert zoo.read_preset(folder / "preset").metadata["seed"] == 9
+
+
+# --- GANs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gan_run(tmp_path_factory):
+    """A run of a small GAN, of one epoch."""
+    from qrkt_keras import training, zoo
+
+    folder = tmp_path_factory.mktemp("gan")
+    model = zoo.QRKTGAN(
+        (8, 8, 1),
+        latent_dim=4,
+        widths=(8,),
+        depths=(1,),
+        num_heads=2,
+        patch_size=4,
+        discriminator_width=8,
+        discriminator_depth=1,
+    )
+    recipe = training.GANRecipe(epochs=1, num_critic_steps=5)
+    model.save_to_preset(folder / "small", recipe=recipe, data="digits", include_weights=False)
+    done = qrkt("train", folder / "small", "--output", folder / "run", "--learning-rate", 2e-4)
+    assert done.exit_code == 0, done.output
+    return folder / "run", done.stdout
+
+
+def test_a_gan_is_trained(gan_run):
+    folder, output = gan_run
+    assert "of both 80 quantum" in output
+    assert "1,437 images, 8×8×1" in output
+    assert "fid " in output
+    recipe = json.loads((folder / "preset" / "recipe.json").read_text())["recipe"]
+    assert recipe["generator_learning_rate"] == recipe["discriminator_learning_rate"] == 2e-4
+    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
+    assert metadata["scores"]["fid"] > 0
+    assert (folder / "saved_model" / "1" / "saved_model.pb").is_file()
+    for name in ("samples.png", "real.png", "grids/epoch_0001.png", "history.json"):
+        assert (folder / name).is_file()
+
+
+def test_a_gan_generates(gan_run, in_empty_folder):
+    folder, _ = gan_run
+    for name in ("one", "two"):
+        done = qrkt("generate", folder, "--num", 6, "--seed", 7, "--output", f"{name}.png")
+        assert done.exit_code == 0, done.output
+    assert Path("one.png").read_bytes() == Path("two.png").read_bytes()
+    assert refused("generate", folder, "--output", "grid.jpg").endswith("Received: grid.jpg")
+
+
+def test_a_gan_is_exported_and_does_not_classify(gan_run, in_empty_folder):
+    folder, _ = gan_run
+    done = qrkt("export", folder, "--output", "served")
+    assert "generate  num, seed: int32, to images: uint8 (num, 8, 8, 1)" in done.stdout
+    line = refused("evaluate", folder)
+    assert line.startswith("The preset must be a classifier's.") and line.endswith("QRKTGAN")
+
+
+def test_a_classifier_does_not_generate(run):
+    assert refused("generate", run[0]).startswith("The preset must be a GAN's. Received: ")

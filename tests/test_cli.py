@@ -758,11 +758,11 @@ def test_overwriting_leaves_nothing_of_the_old_run_in_sight(small_preset, tmp_pa
         def on_epoch_begin(self, epoch, logs=None):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.train, "ProgressBar", Interrupting)
+    monkeypatch.setattr(training.job, "ProgressBar", Interrupting)
     done = qrkt("train", small_preset, *options[:-1], "--overwrite", "--seed", 9)
     assert done.exit_code == 130
     assert [file.name for file in folder.iterdir()] == ["checkpoint.npz"]
-    monkeypatch.setattr(training.train, "ProgressBar", bar)
+    monkeypatch.setattr(training.job, "ProgressBar", bar)
 
     done = qrkt(*shlex.split(done.stderr.splitlines()[-1])[1:])
     assert done.exit_code == 0, done.output

@@ -245,6 +245,12 @@ def test_compile_refuses(settings, message):
         compiled(small(), **settings)
 
 
+def test_a_batch_of_too_few_images_is_refused():
+    gan = compiled(small(quantum=False), num_critic_steps=4)
+    with pytest.raises(ValueError, match=r"Received: 3 images with num_critic_steps=4"):
+        gan.train_on_batch(IMAGES[:3])
+
+
 def test_a_loss_of_ones_own_settings():
     gan = compiled(small(), loss=GANLoss("minimax", label_smoothing=0.25), penalty_weight=0.0)
     gan.fit(IMAGES, batch_size=32, verbose=0)

@@ -202,6 +202,11 @@ class GAN(keras.Model):
         size = tf.shape(images)[0] // self.num_critic_steps
         if images.shape[0] is not None:
             size = images.shape[0] // self.num_critic_steps
+            if not size:
+                raise ValueError(
+                    "A batch must have an image for every update of the discriminator. Received: "
+                    f"{images.shape[0]} images with num_critic_steps={self.num_critic_steps}"
+                )
         for step in range(self.num_critic_steps):
             part = slice(step * size, (step + 1) * size)
             own = None if labels is None else labels[part]

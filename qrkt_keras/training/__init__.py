@@ -26,6 +26,7 @@ from qrkt_keras.training.gan_measures import (
     kernel_distance,
 )
 from qrkt_keras.training.grids import SampleGrids, grid_picture, image_grid
+from qrkt_keras.training.inception import InceptionError, InceptionFeatures
 from qrkt_keras.training.job import TrainingInterrupted
 from qrkt_keras.training.metrics import (
     Scores,
@@ -48,6 +49,8 @@ __all__ = [
     "GANRecipe",
     "GANResult",
     "GAN_LOSSES",
+    "InceptionError",
+    "InceptionFeatures",
     "KernelDistance",
     "ProgressBar",
     "Recipe",

@@ -136,7 +136,8 @@ def fit_gan(
             uint8 images `(n, height, width, channels)`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
-        features: uint8 images to features and logits, see `zoo.FeatureNetwork`.
+        features: uint8 images to features and logits: `zoo.FeatureNetwork.features`, or an
+            `InceptionFeatures`.
         resume: Whether to continue the job in `output_dir`, if there is one.
         overwrite: Whether to replace the job in `output_dir`.
         seed: Seed of the order of the images, in place of the recipe's.

@@ -198,7 +198,7 @@ class GAN(keras.Model):
             labels = None
         if self._discriminator_function is None:
             # One graph for all updates: it is the larger part of what has to be traced.
-            self._discriminator_function = tf.function(self._update_discriminator)
+            self._discriminator_function = tf.function(self._update_discriminator, autograph=False)
         size = tf.shape(images)[0] // self.num_critic_steps
         if images.shape[0] is not None:
             size = images.shape[0] // self.num_critic_steps
@@ -362,7 +362,7 @@ class GAN(keras.Model):
                 inputs = [noise, tf.range(num) % num_classes]
             return {"images": to_uint8(self.ema_generator(inputs, training=False))}
 
-        function = tf.function(generate).get_concrete_function(
+        function = tf.function(generate, autograph=False).get_concrete_function(
             tf.TensorSpec((), tf.int32, name="num"), tf.TensorSpec((), tf.int32, name="seed")
         )
         return {"serving_default": function, "generate": function}

@@ -69,7 +69,8 @@ def check_memory(spec: CircuitSpec, copies: int = 1, dtype: str = "float32") -> 
 
 def _gigabytes(num_bytes: int) -> str:
     # A float ends at about 1,000 qubits.
-    return f"{Decimal(num_bytes).scaleb(-9):.3g} GB"
+    size = num_bytes / 10**9 if num_bytes < 2**1000 else Decimal(num_bytes).scaleb(-9)
+    return f"{size:.3g} GB"
 
 
 class StateVector:

@@ -77,7 +77,7 @@ class QRKTGAN(GAN):
     ...     (8, 8, 1), latent_dim=16, widths=(16, 4), depths=(1, 1), num_heads=2,
     ...     patch_size=2, discriminator_width=8, discriminator_depth=1)
     >>> gan.generator.count_params(), gan.discriminator.count_params()
-    (5625, 471)
+    (5625, 425)
     """
 
     def __init__(

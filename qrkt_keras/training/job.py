@@ -8,11 +8,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
+from qrkt_keras import data as datasets
 from qrkt_keras.training.checkpoints import (
     CheckpointError,
     TrainingCheckpoint,
@@ -20,9 +21,6 @@ from qrkt_keras.training.checkpoints import (
 )
 from qrkt_keras.training.files import atomic_write
 from qrkt_keras.training.progress import ProgressBar
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -97,12 +95,13 @@ def steps_per_execution(steps: int) -> int:
 
 def run(
     model: keras.Model,
-    batches: tf.data.Dataset,
+    examples: tuple[np.ndarray, np.ndarray],
     checkpoint: TrainingCheckpoint,
     *,
+    batch_size: int,
+    seed: int,
     start: int,
     epochs: int,
-    steps: int,
     before: Sequence[keras.callbacks.Callback] = (),
     after: Sequence[keras.callbacks.Callback] = (),
     progress: bool = True,
@@ -111,11 +110,12 @@ def run(
 
     Args:
         model: A compiled model.
-        batches: Those of all epochs from `start` on, in their order.
+        examples: Images and labels.
         checkpoint: The job's.
+        batch_size: Examples of a step.
+        seed: Seed of their order.
         start: Epochs that are done.
         epochs: Epochs in all.
-        steps: Steps of an epoch.
         before: Callbacks that add to the logs.
         after: Callbacks that are called when the checkpoint is written.
         progress: Whether to show how far it is.
@@ -130,10 +130,12 @@ def run(
             stack.callback(shown[0].close)
         try:
             model.fit(
-                batches,
+                datasets.training_batches(
+                    *examples, batch_size=batch_size, seed=seed, start_epoch=start, epochs=epochs
+                ),
                 initial_epoch=start,
                 epochs=epochs,
-                steps_per_epoch=steps,
+                steps_per_epoch=datasets.steps_per_epoch(len(examples[0]), batch_size),
                 # The order is already made.
                 shuffle=False,
                 callbacks=[*before, checkpoint, *after, *shown],

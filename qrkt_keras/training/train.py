@@ -156,17 +156,12 @@ def fit(
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
     run(
         model,
-        datasets.training_batches(
-            *splits["train"],
-            batch_size=recipe.batch_size,
-            seed=recipe.seed,
-            start_epoch=start,
-            epochs=recipe.epochs,
-        ),
+        splits["train"],
         checkpoint,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
         start=start,
         epochs=recipe.epochs,
-        steps=steps,
         before=[ValidationScores(predict, *splits["validation"]), *callbacks],
         progress=progress,
     )

@@ -210,18 +210,12 @@ def fit_gan(
     )
     run(
         model,
-        datasets.training_batches(
-            images,
-            labels,
-            batch_size=recipe.images_per_step,
-            seed=recipe.seed,
-            start_epoch=start,
-            epochs=recipe.epochs,
-        ),
+        (images, labels),
         checkpoint,
+        batch_size=recipe.images_per_step,
+        seed=recipe.seed,
         start=start,
         epochs=recipe.epochs,
-        steps=steps,
         before=[*scores, *callbacks],
         after=[grids],
         progress=progress,

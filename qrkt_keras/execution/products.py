@@ -11,7 +11,7 @@ from collections import defaultdict
 import numpy as np
 from keras import ops
 
-from qrkt_keras.execution.angles import select
+from qrkt_keras.execution.angles import neighbours, select
 
 # Products of at most this many factors are taken column by column, if all are.
 _SHORT = 3
@@ -215,7 +215,7 @@ def _scan(values, extras, patches):
         # Ones at the end change no product before them.
         padded = ops.pad(values, ((0, 0), (0, short)), constant_values=1)
         products, made = _scan(padded, extras, patches)
-        return products[:, :length], made
+        return neighbours(products, 0, length), made
     blocks = ops.reshape(values, (-1, length // radix, radix))
     factors = _unstack(ops.transpose(blocks, (2, 0, 1)), 0)
     products = _accumulate(factors)
@@ -232,9 +232,10 @@ def _scan(values, extras, patches):
         made.append(_multiply(parts))
     for place, extra in patches.items():
         # The first block is multiplied by one.
-        rest = products[place][:, 1:]
+        rest = neighbours(products[place], 1, length // radix)
         products[place] = ops.concatenate([made[extra][:, None], rest], -1)
-    before = ops.concatenate([ops.ones_like(before[:, :1]), before[:, :-1]], -1)
+    before = neighbours(before, 0, length // radix - 1)
+    before = ops.pad(before, ((0, 0), (1, 0)), constant_values=1)
     products = ops.transpose(ops.stack(products, 0) * before, (1, 2, 0))
     return ops.reshape(products, (-1, length)), made
 

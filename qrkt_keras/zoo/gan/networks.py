@@ -44,8 +44,8 @@ def generator(
         depths: Blocks of each stage.
         num_heads: Heads of attention.
         settings: The arguments of the blocks of a width, such as `mlp_dim` and `quantum`.
-        solver: If given, the blocks of the last stage are Runge-Kutta steps by this solver, whose
-            stages share their weights.
+        solver: If given, the blocks of the last stage that has any are Runge-Kutta steps by this
+            solver, whose stages share their weights.
         relative_positions: Whether attention has a `RelativePositionBias`.
         num_classes: Number of classes of a conditional generator, whose second input they are.
         name: Name of the model.
@@ -55,6 +55,7 @@ def generator(
         `(B, height, width, channels)`, in [-1, 1] once trained.
     """
     side = image_shape[0] >> len(widths) - 1
+    last = max(stage for stage, depth in enumerate(depths, start=1) if depth)
     latent = keras.Input((latent_dim,), name="latent")
     inputs, features = [latent], latent
     if num_classes is not None:
@@ -71,7 +72,7 @@ def generator(
             side *= 2
         tokens = PositionEmbedding(name=f"positions_{stage}")(tokens)
         for block in range(1, depth + 1):
-            if solver is not None and stage == len(widths):
+            if solver is not None and stage == last:
                 layer = RungeKuttaTransformerBlock(
                     num_heads,
                     solver=solver,

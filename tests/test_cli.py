@@ -256,7 +256,7 @@ def test_listed_counts_are_the_models_own(changes):
 
 def test_an_error_for_the_user_is_one_line():
     line = refused("train", "--data", "minst")
-    assert line == "The known data sets are: digits, mnist. Received: name='minst'"
+    assert line == "The known data sets are: cifar10, digits, mnist. Received: name='minst'"
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
@@ -376,13 +376,18 @@ def test_about(tfds_dir, monkeypatch, tmp_path):
     assert lines["engines"] == "auto, pauli_propagation, state_vector, tfq"
     assert lines["devices"].startswith("CPU (")
     assert lines["TFDS_DATA_DIR"] == os.environ["TFDS_DATA_DIR"]
-    assert lines["data sets"] == "digits, mnist"
+    folder = Path(os.environ["TFDS_DATA_DIR"])
+    expected = [
+        name if name == "digits" or (folder / name).is_dir() else f"{name} (not found)"
+        for name in ("cifar10", "digits", "mnist")
+    ]
+    assert lines["data sets"] == ", ".join(expected)
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
     lines = {word: value.strip() for word, value in told().items()}
     assert lines["TFDS_DATA_DIR"] == f"{tmp_path / 'nothing'} (no such folder)"
-    assert lines["data sets"] == "digits, mnist (not found)"
+    assert lines["data sets"] == "cifar10 (not found), digits, mnist (not found)"
     monkeypatch.delenv("TFDS_DATA_DIR")
     assert "not set" in told()["TFDS_DATA_DIR"]
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qrkt_keras.data import digits, mnist
+from qrkt_keras.data import digits
 from qrkt_keras.data.info import DatasetInfo
+from qrkt_keras.data.tfds_images import CIFAR10, MNIST
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 SPLITS = ("train", "validation", "test", "train+validation")
 # Each has INFO, find(data_dir, download) -> folder, and read(split, folder) -> arrays.
-_MODULES = {module.INFO.name: module for module in (digits, mnist)}
+_DATASETS = {dataset.INFO.name: dataset for dataset in (CIFAR10, digits, MNIST)}
 
 
 def list() -> tuple[str, ...]:
@@ -26,9 +27,9 @@ def list() -> tuple[str, ...]:
 
     >>> from qrkt_keras import data
     >>> data.list()
-    ('digits', 'mnist')
+    ('cifar10', 'digits', 'mnist')
     """
-    return tuple(sorted(_MODULES))
+    return tuple(sorted(_DATASETS))
 
 
 def info(name: str) -> DatasetInfo:
@@ -49,14 +50,14 @@ def info(name: str) -> DatasetInfo:
     >>> data.info("digits").image_shape
     (8, 8, 1)
     """
-    if name not in _MODULES:
+    if name not in _DATASETS:
         raise ValueError(f"The known data sets are: {', '.join(list())}. Received: name={name!r}")
-    return _MODULES[name].INFO
+    return _DATASETS[name].INFO
 
 
 @functools.cache
 def _read(name: str, split: str, folder: os.PathLike[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = _MODULES[name].read(split, folder)
+    images, labels = _DATASETS[name].read(split, folder)
     # Everybody gets the same arrays, so nobody may change them.
     images.flags.writeable = labels.flags.writeable = False
     return images, labels
@@ -100,7 +101,7 @@ def arrays(
             f"The splits of data set {known.name!r} are: {', '.join(SPLITS)}. "
             f"Received: split={split!r}"
         )
-    return _read(name, split, _MODULES[name].find(data_dir, download))
+    return _read(name, split, _DATASETS[name].find(data_dir, download))
 
 
 def load(

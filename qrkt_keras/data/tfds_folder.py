@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,8 @@ def read(folder: Path, split: str, info: DatasetInfo, size: int) -> tuple[np.nda
         folder: What `find` returned.
         split: The split's name in TFDS.
         info: What the images must look like.
-        size: How many examples it must have.
+        size: How many examples it has officially. A folder that says itself that it has fewer is
+            read with a `UserWarning`.
 
     Returns:
         Images `(size, height, width, channels)` uint8 and labels `(size,)` int32.
@@ -106,6 +108,7 @@ def read(folder: Path, split: str, info: DatasetInfo, size: int) -> tuple[np.nda
 
     try:
         builder = tfds.builder_from_directory(folder)
+        held = builder.info.splits[split].num_examples
         dataset = builder.as_dataset(
             split=split,
             as_supervised=True,
@@ -114,16 +117,23 @@ def read(folder: Path, split: str, info: DatasetInfo, size: int) -> tuple[np.nda
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
         batches = list(dataset.batch(10_000).as_numpy_iterator())
-    except (tf.errors.OpError, OSError, ValueError) as error:
+    except (tf.errors.OpError, OSError, KeyError, ValueError) as error:
         raise DatasetNotFoundError(
             f"The files of data set {info.name!r} cannot be read: {error}\n"
             f"Remove that folder and prepare the data set again. Received: {folder}"
         ) from error
     images = np.concatenate([image for image, _ in batches])
     labels = np.concatenate([label for _, label in batches]).astype(np.int32)
-    if images.shape != (size, *info.image_shape) or images.dtype != np.uint8:
+    expected = min(held, size)
+    if images.shape != (expected, *info.image_shape) or images.dtype != np.uint8:
         raise DatasetNotFoundError(
-            f"The split {split!r} of data set {info.name!r} must hold {size} uint8 images of "
+            f"The split {split!r} of data set {info.name!r} must hold {expected} uint8 images of "
             f"shape {info.image_shape}. Received: {images.shape} {images.dtype} in {folder}"
+        )
+    if held < size:
+        warnings.warn(
+            f"{folder} holds {held} of the {size} images of {info.name!r}, split {split!r}: say so "
+            "wherever results are given.",
+            stacklevel=2,
         )
     return images, labels

@@ -1,8 +1,10 @@
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,17 @@ from sklearn.datasets import load_digits
 from qrkt_keras import data
 from qrkt_keras.data import digits, tfds_folder
 
-HAVE_MNIST = any(
-    place is not None and any(place.glob("mnist/3.*/dataset_info.json"))
-    for _, place in tfds_folder.places(None)
-)
-needs_mnist = pytest.mark.skipif(not HAVE_MNIST, reason="mnist is not on this machine")
+
+
+def needs(name):
+    found = any(
+        place is not None and any(place.glob(f"{name}/3.*/dataset_info.json"))
+        for _, place in tfds_folder.places(None)
+    )
+    return pytest.mark.skipif(not found, reason=f"{name} is not on this machine")
+
+
+needs_mnist, needs_cifar10 = needs("mnist"), needs("cifar10")
 
 
 def digest(*arrays):
@@ -24,7 +32,7 @@ def digest(*arrays):
 
 
 def test_names_and_facts():
-    assert data.list() == ("digits", "mnist")
+    assert data.list() == ("cifar10", "digits", "mnist")
     for name in data.list():
         info = data.info(name)
         assert info.name == name
@@ -38,11 +46,11 @@ def test_names_and_facts():
 
 @pytest.mark.parametrize("call", [data.info, lambda name: data.load(name, "train")])
 def test_an_unknown_name_lists_the_known_ones(call):
-    with pytest.raises(ValueError, match=r"digits, mnist\. Received: name='mnits'$"):
+    with pytest.raises(ValueError, match=r"cifar10, digits, mnist\. Received: name='mnits'$"):
         call("mnits")
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "digits", "mnist"])
 def test_an_unknown_split_lists_the_known_ones(name):
     with pytest.raises(
         ValueError, match=r"train, validation, test, train\+validation\. Received: split='val'$"
@@ -228,6 +236,31 @@ def test_reading_writes_nothing(tmp_path):
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     data.arrays("mnist", "test", data_dir=tmp_path)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
+
+
+@needs_cifar10
+def test_cifar10_splits():
+    info = data.info("cifar10")
+    folder = tfds_folder.find("cifar10", "3", data_dir=None, download=False)
+    facts = json.loads((folder / "dataset_info.json").read_text())
+    held = {one["name"]: sum(map(int, one["shardLengths"])) for one in facts["splits"]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tfds_folder.read(folder, "train", info, size=50_000)
+    told = [str(one.message) for one in caught if "say so wherever" in str(one.message)]
+    expected = [f"{folder} holds {held['train']} of the 50000 images of 'cifar10', split 'train'"]
+    assert [text.split(":")[0] for text in told] == (expected if held["train"] < 50_000 else [])
+    splits = {split: data.arrays("cifar10", split) for split in data.SPLITS}
+    sizes = {split: len(labels) for split, (_, labels) in splits.items()}
+    assert sizes["train+validation"] == held["train"]
+    assert sizes["test"] == 10_000
+    assert sizes["validation"] == held["train"] // 10
+    assert sizes["train"] == held["train"] - sizes["validation"]
+    assert np.bincount(splits["test"][1]).tolist() == [1000] * 10
+    pixels = splits["train+validation"][0] / 255
+    # 20,000 of the 50,000 images that the customary figures are of.
+    np.testing.assert_allclose(pixels.mean((0, 1, 2)), info.mean, atol=2e-3)
+    np.testing.assert_allclose(pixels.std((0, 1, 2)), info.std, atol=2e-3)
 
 
 def test_importing_the_package_loads_no_framework():

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from qrkt_keras.data import resized
 from qrkt_keras.layers.projection import dropout_rate, positive_integer
 from qrkt_keras.zoo import presets
 from qrkt_keras.zoo.images import check_form, dtype_name
@@ -95,12 +96,14 @@ class FeatureNetwork(keras.Model):
         """What images are measured by.
 
         Args:
-            images: uint8 images `(n, height, width, channels)`.
+            images: uint8 images `(n, height, width, channels)`; of another size than the network's
+                they are resized, as by `data.resized`.
             batch_size: Images that go through the network at once.
 
         Returns:
             Features `(n, widths[-1])` and logits `(n, num_classes)`.
         """
+        images = resized(np.asarray(images), self.image_shape[:2])
         check_form(images, self.image_shape)
         parts = [
             self._both(images[start : start + batch_size].astype("float32") / 255.0, training=False)

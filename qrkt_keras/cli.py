@@ -33,8 +33,8 @@ from qrkt_keras import solvers
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from qrkt_keras.training import GANRecipe, GANResult, Recipe, Scores
-    from qrkt_keras.zoo import GAN, Preset, QViT
+    from qrkt_keras.training import GANMeasures, GANRecipe, GANResult, Recipe, Scores
+    from qrkt_keras.zoo import GAN, FeatureNetwork, Preset, QViT
 
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
@@ -314,6 +314,10 @@ def train(
     classical: Annotated[
         bool, typer.Option("--classical", help="Train the classical twin instead.")
     ] = False,
+    freeze_circuits: Annotated[
+        bool,
+        typer.Option("--freeze-circuits", help="Leave a GAN's circuits as they are drawn."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the scores only.")] = False,
 ) -> None:
     """Train a model on a data set.
@@ -327,7 +331,8 @@ def train(
     if data is not None:
         datasets.info(data)
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
-    output = output or Path("runs") / (f"{name}_classical" if classical else name)
+    kind = "_classical" * classical + "_frozen" * freeze_circuits
+    output = output or Path("runs") / f"{name}{kind}"
     if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(
             "The folder is not empty: --resume continues the run in it, --overwrite replaces it, "
@@ -340,7 +345,8 @@ def train(
         "seed": seed,
     }
     options = {"data": data, **in_recipe, "engine": engine, "output": output}
-    command = _train_command(preset, classical, options)
+    flags = ["--classical"] * classical + ["--freeze-circuits"] * freeze_circuits
+    command = _train_command(preset, flags, options)
 
     with _tensorflow():
         import keras
@@ -361,7 +367,11 @@ def train(
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
-            changes = {"engine": engine, "quantum": False if classical else None}
+            changes = {
+                "engine": engine,
+                "quantum": False if classical else None,
+                "trainable_circuits": False if freeze_circuits else None,
+            }
             model = zoo.from_preset(source, load_weights=False, **_given(changes))
             if not is_gan:
                 _check_fits(model, name, data)
@@ -380,7 +390,7 @@ def train(
                 data,
                 recipe,
                 output_dir=output,
-                **({"features": _features(data)} if is_gan else {}),
+                **({"feature_network": _feature_network(data)} if is_gan else {}),
                 resume=resume,
                 overwrite=overwrite,
                 callbacks=[callback],
@@ -424,9 +434,9 @@ def train(
         _say_results(output)
 
 
-def _train_command(preset: str | None, classical: bool, options: Mapping[str, Any]) -> str:
+def _train_command(preset: str | None, flags: list[str], options: Mapping[str, Any]) -> str:
     """The command that does the same again."""
-    words = ["qrkt", "train", *([preset] if preset else []), *["--classical"] * classical]
+    words = ["qrkt", "train", *([preset] if preset else []), *flags]
     for option, value in _given(options).items():
         words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)
@@ -469,12 +479,12 @@ def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path)
         _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))
 
 
-def _features(data: str) -> Any:
+def _feature_network(data: str) -> FeatureNetwork | None:
     """What generated images of a data set are measured by, if there is a network for it."""
     from qrkt_keras import zoo
 
     name = f"features_{data}"
-    return zoo.from_preset(name).features if name in zoo.list_presets() else None
+    return zoo.FeatureNetwork.from_preset(name) if name in zoo.list_presets() else None
 
 
 def _say_gan_header(name: str, model: GAN, data: str, recipe: GANRecipe, output: Path) -> None:
@@ -495,13 +505,27 @@ def _say_gan_header(name: str, model: GAN, data: str, recipe: GANRecipe, output:
 
 
 def _say_gan_results(result: GANResult, output: Path) -> None:
-    scores = result.to_scores()
-    _say("  ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    if result.measures is not None:
+        _console().print(_measures_table(result.measures))
     epochs = f"{result.best_epoch} of {result.epochs}"
     _say(f"Weights of epoch {epochs}; trained in {result.seconds:.0f} s.")
     _say(f"\nWritten to {output}/: samples.png, grids/, history.json, {PRESET}/, {SAVED_MODEL}/1/")
     _say("\nNext", "bold")
     _say(f"  qrkt generate {shlex.quote(str(output))} --num 64 --seed 7 --output grid.png")
+
+
+def _measures_table(measures: GANMeasures) -> Table:
+    table = _table("FID", "KID", "Inception Score", "measured by", "generated", "real")
+    error = measures.kid_error
+    table.add_row(
+        f"{measures.fid:.2f}",
+        f"{measures.kid:.4f}" + (f" ± {error:.4f}" if error == error else ""),
+        f"{measures.inception_score:.2f}",
+        measures.feature_network,
+        f"{measures.num_generated:,}",
+        f"{measures.num_real:,}",
+    )
+    return table
 
 
 def _score_table(scores: Mapping[str, Scores]) -> Table:
@@ -549,26 +573,51 @@ def evaluate(
     preset: PresetOrFolder,
     data: Annotated[str | None, typer.Option(help="Data set, in place of the preset's.")] = None,
     split: Annotated[str, typer.Option(help=f"One of {', '.join(datasets.SPLITS)}.")] = "test",
+    num: Annotated[
+        int, typer.Option(min=2, help="Of a GAN: images generated, and real ones at most.")
+    ] = 10_000,
     engine: Engine = None,
 ) -> None:
-    """Score a trained model on a data set."""
+    """Score a trained model on a data set.
+
+    A classifier's accuracy, F1 and AUC; a GAN's FID, KID and Inception Score, by the feature
+    network of the data set.
+    """
     if data is not None:
         datasets.info(data)
     with _tensorflow():
-        from qrkt_keras import training
+        from qrkt_keras import training, zoo
 
-        model, source = _trained_model(preset, engine)
+        model, source = _trained_model(preset, engine, is_gan=None)
         data = data or source.data
         if data is None:
             raise ValueError(
                 f"The preset does not say its data set: name one with --data. Received: {preset!r}"
             )
+        if isinstance(model, zoo.GAN):
+            _evaluate_gan(model, data, split, num)
+            return
         _check_fits(model, _located(preset)[1], data)
         images, labels = datasets.arrays(data, split)
         with _status(f"Evaluating {len(labels):,} images …"):
             logits = training.make_predictor(model, min(BATCH, len(labels)))(images)
         scores = training.classification_scores(labels, training.probabilities_from_logits(logits))
     _console().print(_score_table({f"{data} {split}": scores}))
+
+
+def _evaluate_gan(model: GAN, data: str, split: str, num: int) -> None:
+    from qrkt_keras import training
+
+    network = _feature_network(data)
+    if network is None:
+        raise ValueError(
+            "Generated images are measured by a preset features_DATA, and there is none for this "
+            f"data set. Received: data={data!r}"
+        )
+    images = datasets.resized(datasets.arrays(data, split)[0][:num], model.image_shape[:2])
+    with _status(f"Generating and measuring {num:,} images …"):
+        measures = training.measure_images(network, images, model.generate(num, seed=1))
+    _console().print(_measures_table(measures))
 
 
 @app.command()

@@ -804,7 +804,7 @@ def test_a_gan_is_trained(gan_run):
     folder, output = gan_run
     assert "of both 80 quantum" in output
     assert "1,437 images, 8×8×1" in output
-    assert "fid " in output
+    assert "features_digits" in output
     recipe = json.loads((folder / "preset" / "recipe.json").read_text())["recipe"]
     assert recipe["generator_learning_rate"] == recipe["discriminator_learning_rate"] == 2e-4
     metadata = json.loads((folder / "preset" / "metadata.json").read_text())
@@ -827,8 +827,44 @@ def test_a_gan_is_exported_and_does_not_classify(gan_run, in_empty_folder):
     folder, _ = gan_run
     done = qrkt("export", folder, "--output", "served")
     assert "generate  num, seed: int32, to images: uint8 (num, 8, 8, 1)" in done.stdout
-    line = refused("evaluate", folder)
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("black.png")
+    line = refused("predict", "black.png", "--preset", folder)
     assert line.startswith("The preset must be a classifier's.") and line.endswith("QRKTGAN")
+
+
+def test_a_gan_is_measured(gan_run):
+    folder, _ = gan_run
+    scores = json.loads((folder / "preset" / "metadata.json").read_text())["scores"]
+    assert scores["feature_network"] == "features_digits"
+    assert (scores["num_generated"], scores["num_real"]) == (10_000, 1437)
+    # The same images of the same noise, so the same measure but for what a batch rounds.
+    done = qrkt("evaluate", folder, "--split", "train+validation")
+    *_, values = (line for line in done.stdout.splitlines() if "features_digits" in line)
+    assert f"{scores['fid']:.2f}" in values and "10,000" in values and "1,437" in values
+    done = qrkt("evaluate", folder, "--num", 50)
+    assert done.exit_code == 0 and "50" in done.stdout
+
+
+def test_frozen_circuits(gan_run, tmp_path):
+    folder, _ = gan_run
+    done = qrkt(
+        *("train", folder.parent / "small", "--output", tmp_path / "run", "--freeze-circuits")
+    )
+    assert done.exit_code == 0, done.output
+    import keras
+
+    from qrkt_keras import zoo
+
+    trained, frozen = zoo.from_preset(folder / "preset"), zoo.from_preset(tmp_path / "run/preset")
+    keras.utils.set_random_seed(0)
+    drawn = zoo.from_preset(folder.parent / "small", load_weights=False)
+    for one, two, first in zip(trained.pqcs, frozen.pqcs, drawn.pqcs, strict=True):
+        np.testing.assert_array_equal(two.get_weights()[0], first.get_weights()[0])
+        assert np.abs(one.get_weights()[0] - first.get_weights()[0]).max() > 0
+    metadata = json.loads((tmp_path / "run/preset/metadata.json").read_text())
+    assert "--freeze-circuits" in metadata["command"]
 
 
 def test_a_classifier_does_not_generate(run):

@@ -30,9 +30,7 @@ class TFDSImages:
 
     def find(self, data_dir: str | None, download: bool) -> Path:
         """The folder that holds the prepared data, as `tfds_folder.find` looks for it."""
-        return tfds_folder.find(
-            self.INFO.name, self.VERSION, data_dir=data_dir, download=download
-        )
+        return tfds_folder.find(self.INFO.name, self.VERSION, data_dir=data_dir, download=download)
 
     def read(self, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
         """Images `(n, *INFO.image_shape)` uint8 and labels `(n,)` int32 of one split."""

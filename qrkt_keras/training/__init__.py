@@ -13,6 +13,7 @@ from qrkt_keras.training.checkpoints import (
 )
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
 from qrkt_keras.training.gan_losses import (
     GAN_LOSSES,
     GANLoss,
@@ -45,7 +46,9 @@ from qrkt_keras.training.train_gan import GANResult, fit_gan
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "FeatureExtractor",
     "GANLoss",
+    "GANMeasures",
     "GANRecipe",
     "GANResult",
     "GAN_LOSSES",
@@ -78,6 +81,7 @@ __all__ = [
     "kernel_distance",
     "macro_auc",
     "make_predictor",
+    "measure_images",
     "model_state",
     "probabilities_from_logits",
     "read_checkpoint",

@@ -57,12 +57,6 @@ class InceptionFeatures:
         path: The network's folder.
         batch_size: Images that go through the network at once.
 
-    Call arguments:
-        images: uint8 images `(n, height, width, 1 or 3)`, with `n` at least 1.
-
-    Returns:
-        Features `(n, 2048)` and logits `(n, 1008)`, float32: what `fit_gan` takes as `features`.
-
     Raises:
         InceptionError: If there is no such folder, if it cannot be read, or if what it holds does
             not turn images into `pool_3` and `logits` of these sizes.
@@ -83,7 +77,15 @@ class InceptionFeatures:
         self._apply = _with_preprocessing(_function(self._loaded, self.path))
         _check(self._apply, self.path)
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What images are measured by.
+
+        Args:
+            images: uint8 images `(n, height, width, 1 or 3)`, with `n` at least 1.
+
+        Returns:
+            Features `(n, 2048)` and logits `(n, 1008)`, float32.
+        """
         images = np.asarray(images)
         form_fits = images.ndim == 4 and images.shape[-1] in (1, 3) and images.size
         if not form_fits or images.dtype != np.uint8:

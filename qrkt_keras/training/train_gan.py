@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from qrkt_keras import data as datasets
 from qrkt_keras.layers import DiffAugment
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
-from qrkt_keras.training.gan_measures import frechet_distance, inception_score, kernel_distance
+from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
 from qrkt_keras.training.grids import SampleGrids, grid_picture
 from qrkt_keras.training.job import (
     CHECKPOINT,
@@ -31,8 +31,8 @@ REPORTS = ("history.json", "samples.png", "real.png")
 # Below this share of the real images' spread, those of one batch look all alike.
 _COLLAPSED = 0.2
 
-# uint8 images to features `(n, features)` and logits `(n, classes)`.
-FeatureFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# The noise of measurements; samples and pictures have others.
+_MEASURED_SEED = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class GANResult:
 
     Attributes:
         history: Log name to its value in each epoch.
+        measures: What the model's images measure at the end, if there was a feature network.
         best_epoch: The epoch whose weights the model has now, counted from 1.
         epochs: Epochs trained.
         seconds: Time used for training, over all runs of the job.
@@ -48,57 +49,44 @@ class GANResult:
     """
 
     history: Mapping[str, tuple[float, ...]]
+    measures: GANMeasures | None
     best_epoch: int
     epochs: int
     seconds: float
     output_dir: Path
 
-    def to_scores(self) -> dict[str, float]:
-        """The logs of the best epoch by name, those that were measured."""
-        values = {name: log[self.best_epoch - 1] for name, log in self.history.items()}
-        return {name: value for name, value in values.items() if value == value}
+    def to_scores(self) -> dict[str, Any]:
+        """The measures as JSON data, with what they were measured by; empty without."""
+        return {} if self.measures is None else self.measures.to_dict()
 
 
 class GANScores(keras.callbacks.Callback):
     """Adds `fid`, `kid` and `inception_score` to the logs, NaN in epochs that are not measured.
 
     Args:
-        features: What images are compared by.
+        network: What images are compared by.
         real: uint8 images to compare with.
         num: Generated images.
         every: Epochs between two measurements; the last epoch is always measured.
-        seed: Seed of their noise.
     """
 
     def __init__(
-        self,
-        features: FeatureFunction,
-        real: np.ndarray,
-        *,
-        num: int = 1000,
-        every: int = 1,
-        seed: int = 1,
+        self, network: FeatureExtractor, real: np.ndarray, *, num: int = 1000, every: int = 1
     ) -> None:
         super().__init__()
-        self._features = features
-        self._real = features(real)[0]
+        self._network = network
+        self._real = real
         self._num = num
         self._every = every
-        self._seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done = epoch + 1
-        names = ("fid", "kid", "inception_score")
         if done % self._every and done != self.params["epochs"]:
-            logs.update(dict.fromkeys(names, float("nan")))
+            logs.update(dict.fromkeys(("fid", "kid", "inception_score"), float("nan")))
             return
-        fake, logits = self._features(self.model.generate(self._num, seed=self._seed))
-        values = (
-            frechet_distance(self._real, fake),
-            kernel_distance(self._real, fake).distance,
-            inception_score(logits),
-        )
-        logs.update(dict(zip(names, values, strict=True)))
+        generated = self.model.generate(self._num, seed=_MEASURED_SEED)
+        measures = measure_images(self._network, self._real, generated)
+        logs.update(fid=measures.fid, kid=measures.kid, inception_score=measures.inception_score)
 
 
 def fit_gan(
@@ -107,7 +95,7 @@ def fit_gan(
     recipe: GANRecipe,
     *,
     output_dir: str | os.PathLike[str],
-    features: FeatureFunction | None = None,
+    feature_network: FeatureExtractor | None = None,
     resume: bool = False,
     overwrite: bool = False,
     seed: int | None = None,
@@ -119,16 +107,17 @@ def fit_gan(
     grids_every: int | None = None,
     scores_every: int | None = None,
     num_scored: int = 1000,
+    num_measured: int = 10_000,
     tensorboard: bool = False,
-    jit_compile: bool | str = "auto",
+    jit_compile: bool | str = False,
 ) -> GANResult:
     """Trains a GAN and shows what it makes.
 
     A checkpoint is written after every epoch; it holds both networks, the average, both optimizers
     and all random generators, so that a job that was killed is continued by the same call with
     `resume=True`, in the same environment bit for bit. `output_dir/grids` shows samples of the same
-    noise as training goes on. With `features`, FID, KID and Inception Score are measured against
-    the training images, and at the end the model has the weights of least FID.
+    noise as training goes on. With a `feature_network`, FID, KID and Inception Score are measured
+    against the training images, and at the end the model has the weights of least FID.
 
     Args:
         model: A `zoo.GAN`.
@@ -136,7 +125,7 @@ def fit_gan(
             uint8 images `(n, height, width, channels)`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
-        features: uint8 images to features and logits: `zoo.FeatureNetwork.features`, or an
+        feature_network: What generated images are measured by: a `zoo.FeatureNetwork`, or an
             `InceptionFeatures`.
         resume: Whether to continue the job in `output_dir`, if there is one.
         overwrite: Whether to replace the job in `output_dir`.
@@ -148,9 +137,12 @@ def fit_gan(
         data_dir: Where the data set is; see `data.arrays`.
         grids_every: Epochs between two pictures of samples; by default about twenty in all.
         scores_every: Epochs between two measurements; by default about ten in all.
-        num_scored: Generated, and real, images of a measurement.
+        num_scored: Generated, and real, images of a measurement during training.
+        num_measured: Generated images of the measurement at the end, against as many real ones, or
+            all if there are fewer.
         tensorboard: Whether pictures and logs are written for TensorBoard too.
-        jit_compile: Whether to compile the training step with XLA.
+        jit_compile: Whether to compile the training step with XLA, which on a CPU makes it slower
+            (docs/benchmarks.md, "Steps of a GAN").
 
     Returns:
         The history.
@@ -178,7 +170,7 @@ def fit_gan(
         penalty_target=recipe.penalty_target,
         one_sided=recipe.one_sided,
         drift=recipe.drift,
-        augment=_augment(recipe),
+        augment=augmentation(recipe),
         flip=recipe.flip,
         ema_images=recipe.ema_images,
         steps_per_execution=steps_per_execution(steps),
@@ -194,15 +186,15 @@ def fit_gan(
             },
             **(identity or {}),
         },
-        monitor=None if features is None else "fid",
+        monitor=None if feature_network is None else "fid",
         mode="min",
     )
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
     grid_picture(images[:64], folder / "real.png")
     scores = []
-    if features is not None:
+    if feature_network is not None:
         every = scores_every or max(1, recipe.epochs // 10)
-        scores.append(GANScores(features, images[:num_scored], num=num_scored, every=every))
+        scores.append(GANScores(feature_network, images[:num_scored], num=num_scored, every=every))
     grids = SampleGrids(
         folder / "grids",
         every=grids_every or max(1, recipe.epochs // 20),
@@ -221,8 +213,13 @@ def fit_gan(
         progress=progress,
     )
     checkpoint.restore_best(model)
+    measures = None
+    if feature_network is not None:
+        generated = model.generate(num_measured, seed=_MEASURED_SEED)
+        measures = measure_images(feature_network, images[:num_measured], generated)
     result = GANResult(
         history={name: tuple(values) for name, values in checkpoint.history.items()},
+        measures=measures,
         best_epoch=checkpoint.best_epoch or checkpoint.epoch,
         epochs=checkpoint.epoch,
         seconds=checkpoint.seconds,
@@ -236,6 +233,11 @@ def fit_gan(
             "epochs": result.epochs,
             "best_epoch": result.best_epoch,
             "seconds": round(result.seconds, 1),
+            "images": len(images),
+            "measures": result.to_scores(),
+            "scored": None
+            if feature_network is None
+            else {"feature_network": feature_network.name, "num_generated": num_scored},
             "collapsed": bool(result.history["diversity"][-1] < _COLLAPSED),
             "history": {
                 name: [None if value != value else value for value in values]
@@ -246,7 +248,8 @@ def fit_gan(
     return result
 
 
-def _augment(recipe: GANRecipe) -> DiffAugment | None:
+def augmentation(recipe: GANRecipe) -> DiffAugment | None:
+    """What a recipe puts before the discriminator."""
     if not recipe.augment:
         return None
     return DiffAugment(

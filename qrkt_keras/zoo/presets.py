@@ -39,7 +39,9 @@ WEIGHTS = "model.weights.h5"
 METADATA = "metadata.json"
 
 # Arguments that change neither the shapes of the weights nor what trained weights compute.
-_HARMLESS = frozenset({"dropout", "dtype", "engine", "label_names", "name", "trainable"})
+_HARMLESS = frozenset(
+    {"dropout", "dtype", "engine", "label_names", "name", "trainable", "trainable_circuits"}
+)
 # Those of them that belong to one session and not to a preset.
 _NOT_SAVED = ("dtype", "name", "trainable")
 
@@ -167,7 +169,8 @@ def from_preset(
     """Makes the model of a preset.
 
     Arguments that leave the trained weights valid can be changed freely: `dropout`, `engine`,
-    `label_names`, `dtype`, `name`, `trainable`. A change of any other one makes fresh weights.
+    `label_names`, `dtype`, `name`, `trainable`, `trainable_circuits`. A change of any other one
+    makes fresh weights.
 
     Args:
         preset: Name of a preset, a folder, or what `read_preset` returned.
@@ -370,8 +373,7 @@ def _read_recipe(file: Path, class_name: str) -> tuple[Recipe | GANRecipe | None
             f"Received: {file} with {sorted(content)}"
         )
     try:
-        recipe_class = GANRecipe if class_name.endswith("GAN") else Recipe
-        return recipe_class.from_dict(fields), data
+        return model_classes()[class_name].recipe_class.from_dict(fields), data
     except (TypeError, ValueError) as error:
         raise PresetError(f"The recipe is no good: {error}. Received: {file}") from error
 

@@ -100,14 +100,15 @@ class Case:
         name: unique; `make bench` selects by it.
         group: the table or the plot that it belongs to.
         kind: "circuit" (values, and the gradient of sum(values * upstream) by inputs and weights),
-            "dense" (the same of a PQC layer and of a Dense layer) or "training" (steps of a model
-            and of its classical twin).
+            "dense" (the same of a PQC layer and of a Dense layer), "training" (steps of a model
+            and of its classical twin), or of a GAN and its twin "critic" and "generator" (updates
+            of that network) and "gan" (whole steps).
         batch: rows, or images a step.
         contestants: in the order of the table.
         template: of the circuit, see `circuits.get`.
         num_qubits: of the circuit.
         num_layers: of the circuit.
-        preset: name of a model for "training"; without one, `model` is a whole `QViT`.
+        preset: name of a model for training; without one, `model` is a whole `QViT`.
         model: constructor arguments; with a preset, those that differ from it.
         left_out: contestants that are not tried, and why.
         limit: seconds that a contestant may prepare, its compilation included.
@@ -280,6 +281,25 @@ def _training() -> list[Case]:
     return cases
 
 
+def _gans() -> list[Case]:
+    preset, contestants = "qrkt_gan_mnist", ("qrkt-tf", "qrkt-tf-xla")
+    cases = [
+        Case(f"{preset}-{kind}", "GAN step", kind, 32, contestants, preset=preset)
+        for kind in ("critic", "generator")
+    ]
+    whole = Case(
+        "qrkt_gan_cifar10",
+        "GAN step",
+        "gan",
+        32,
+        ("qrkt-tf",),
+        preset="qrkt_gan_cifar10",
+        limit=600.0,
+        rounds=2,
+    )
+    return [*cases, whole]
+
+
 def _reference() -> list[Case]:
     contestants = ("qrkt-tf", "qrkt-tf-xla", "reference")
     return [
@@ -319,4 +339,4 @@ def _sweeps() -> list[Case]:
     ]
 
 
-CASES = (*_circuits(), *_kawase(), *_wide(), *_training(), *_reference(), *_sweeps())
+CASES = (*_circuits(), *_kawase(), *_wide(), *_training(), *_gans(), *_reference(), *_sweeps())

@@ -66,6 +66,13 @@ PARTS = {
         "blocks and a decoder; `plain`: 4 encoder blocks. `hardware_efficient` has 3 layers here. "
         "`qvit_rk4_digits` is the preset of that name, of its own shape.",
     ),
+    "GAN step": (
+        "Steps of a GAN",
+        "`qrkt_gan_mnist`: one update of the critic, with its gradient penalty, and one of the "
+        "generator, against those of the classical twin; batch 32. `qrkt_gan_cifar10`: a whole "
+        "training step at the thesis' size with circuits of 384 qubits, 5 updates of the critic "
+        "and one of the generator at batch 32, and the memory that it takes.",
+    ),
     "reference transformer": (
         "The reference transformer",
         "github salcc/QuantumTransformers (Flax, TensorCircuit) and our plain QViT with `rx_ring` "
@@ -232,6 +239,17 @@ def targets(results: Results) -> Iterator[Target]:
             case = f"qvit-{shape}-{template}"
             what = f"training step, {shape} shape, `{template}`: against its twin"
             yield against_twin(what, bound, case)
+    for part in ("critic", "generator"):
+        yield against_twin(
+            f"GAN, update of the {part}: against its twin", 1.35, f"qrkt_gan_mnist-{part}"
+        )
+    full = results.fastest("qrkt_gan_cifar10", ours=True)
+    yield Target(
+        "GAN of 384 qubits, whole training steps: peak memory",
+        "≤ 16,384 MB",
+        "not measured" if full is None else f"{full['peak_mb']:,.0f} MB",
+        None if full is None else full["peak_mb"] <= 2**14,
+    )
     for name, bound in (("mnist", 5), ("cifar10", 250)):
         case = f"reference-{name}"
         yield ratio(f"reference transformer, {name}: times its speed", bound, *both(case))

@@ -15,7 +15,6 @@ from qrkt_keras import data
 from qrkt_keras.data import digits, tfds_folder
 
 
-
 def needs(name):
     found = any(
         place is not None and any(place.glob(f"{name}/3.*/dataset_info.json"))

@@ -108,7 +108,7 @@ def expected(images, factor=2.0):
 
 
 def check(network, images=IMAGES):
-    features, logits = network(images)
+    features, logits = network.features(images)
     assert features.shape == (len(images), 2048) and logits.shape == (len(images), 1008)
     assert features.dtype == logits.dtype == np.float32
     for got, wanted in zip((features, logits), expected(images), strict=True):
@@ -149,7 +149,7 @@ def test_tensorflow_hubs_cache(variable, monkeypatch, tmp_path):
     # The published way, with all that TensorFlow Hub does between the handle and the network.
     pixels = tf.compat.v1.image.resize(IMAGES.astype("float32"), (299, 299))
     outputs = hub.load(inception.HANDLE)((pixels - 128.0) / 128.0)
-    features, logits = network(IMAGES)
+    features, logits = network.features(IMAGES)
     np.testing.assert_allclose(features, outputs["pool_3"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(logits, outputs["logits"], rtol=0, atol=1e-6)
 
@@ -164,7 +164,7 @@ def test_tensorflow_hub_is_not_needed(folder, monkeypatch):
 def test_preprocessing_is_tensorflow_1s(folder):
     # TF-GAN's formula by TensorFlow's own function; its successor moves the picture.
     network = InceptionFeatures(folder)
-    _, logits = network(IMAGES)
+    _, logits = network.features(IMAGES)
     line = logits[:, :897].reshape(-1, 299, 3) / 2
 
     def of(resize):
@@ -176,7 +176,7 @@ def test_preprocessing_is_tensorflow_1s(folder):
 
 def test_images_of_the_networks_size_are_only_scaled(folder):
     images = RNG.integers(0, 256, (1, 299, 299, 3), dtype=np.uint8)
-    _, logits = InceptionFeatures(folder)(images)
+    _, logits = InceptionFeatures(folder).features(images)
     np.testing.assert_array_equal(
         logits[0, :897], 2 * (images[0, 150].reshape(-1).astype(np.float32) - 128) / 128
     )
@@ -186,15 +186,17 @@ def test_grey_images(folder):
     network = InceptionFeatures(folder)
     grey = IMAGES[..., :1]
     check(network, grey)
-    for one, three in zip(network(grey), network(np.repeat(grey, 3, axis=-1)), strict=True):
+    for one, three in zip(
+        network.features(grey), network.features(np.repeat(grey, 3, axis=-1)), strict=True
+    ):
         np.testing.assert_array_equal(one, three)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
 def test_batches_do_not_matter(folder, batch_size):
-    whole = InceptionFeatures(folder)(IMAGES)
+    whole = InceptionFeatures(folder).features(IMAGES)
     for got, wanted in zip(
-        InceptionFeatures(folder, batch_size=batch_size)(IMAGES), whole, strict=True
+        InceptionFeatures(folder, batch_size=batch_size).features(IMAGES), whole, strict=True
     ):
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
 
@@ -206,7 +208,7 @@ def test_batches_have_the_given_size(tmp_path):
         own = tf.fill((num, 1), tf.cast(num, tf.float32))
         return {"pool_3": tf.tile(own, (1, 2048)), "logits": tf.tile(own, (1, 1008))}
 
-    features, logits = InceptionFeatures(saved(tmp_path, count), batch_size=3)(IMAGES)
+    features, logits = InceptionFeatures(saved(tmp_path, count), batch_size=3).features(IMAGES)
     assert features[:, 0].tolist() == logits[:, 0].tolist() == [3, 3, 3, 3, 3, 3, 1]
 
 
@@ -224,7 +226,7 @@ def test_pooled_features_with_one_pixel(tmp_path):
         mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)[..., :1]
         return {"pool_3": tf.tile(mean, (1, 1, 1, 2048)), "logits": tf.zeros((num, 1008))}
 
-    features, _ = InceptionFeatures(saved(tmp_path, pooled))(IMAGES)
+    features, _ = InceptionFeatures(saved(tmp_path, pooled)).features(IMAGES)
     assert features.shape == (7, 2048)
 
 
@@ -318,7 +320,7 @@ def test_a_named_folder_is_not_replaced_by_another(folder, tmp_path, monkeypatch
 )
 def test_other_images_are_refused(folder, images):
     with pytest.raises(ValueError, match=r"uint8 of shape \(n, height.*Received: shape \("):
-        InceptionFeatures(folder)(images)
+        InceptionFeatures(folder).features(images)
 
 
 def test_batch_size_is_checked(folder):
@@ -346,8 +348,9 @@ def test_a_gan_is_measured_with_it(folder, tmp_path):
         RNG.integers(0, 256, (8, 8, 8, 1), dtype=np.uint8),
         GANRecipe(epochs=1, batch_size=4, num_critic_steps=1, warmup_steps=1),
         output_dir=tmp_path / "run",
-        features=InceptionFeatures(folder),
+        feature_network=InceptionFeatures(folder),
         num_scored=8,
+        num_measured=8,
         jit_compile=False,
         progress=False,
     )

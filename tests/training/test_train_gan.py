@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qrkt_keras.training import CheckpointError, GANRecipe, fit_gan, read_checkpoint
+from qrkt_keras.training import CheckpointError, GANRecipe, fit_gan, measure_images, read_checkpoint
 from qrkt_keras.zoo import QRKTGAN
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 1), dtype=np.uint8)
@@ -41,9 +41,14 @@ def make(seed=0):
     )
 
 
-def features(images):
-    flat = images.reshape(len(images), -1)[:, :5] / 255.0
-    return flat, flat[:, :3]
+class Pixels:
+    """Measures images by their first pixels."""
+
+    name = "pixels"
+
+    def features(self, images):
+        flat = images.reshape(len(images), -1)[:, :5] / 255.0
+        return flat, flat[:, :3]
 
 
 def train(folder, *, epochs=3, seed=0, **arguments):
@@ -56,7 +61,12 @@ def train(folder, *, epochs=3, seed=0, **arguments):
 
 def test_what_a_job_leaves_behind(tmp_path):
     model, result = train(
-        tmp_path / "run", features=features, scores_every=2, num_scored=16, tensorboard=True
+        tmp_path / "run",
+        feature_network=Pixels(),
+        scores_every=2,
+        num_scored=16,
+        num_measured=40,
+        tensorboard=True,
     )
     folder = tmp_path / "run"
     assert result.epochs == 3
@@ -68,6 +78,14 @@ def test_what_a_job_leaves_behind(tmp_path):
     assert history["recipe"] == RECIPE.to_dict()
     assert history["history"]["fid"][0] is None
     assert isinstance(history["collapsed"], bool)
+    assert history["scored"] == {"feature_network": "pixels", "num_generated": 16}
+    generated = model.generate(40, seed=1)
+    again = measure_images(Pixels(), IMAGES[:40], generated)
+    assert history["measures"] == result.to_scores() == again.to_dict()
+    assert history["measures"]["feature_network"] == "pixels"
+    sizes = history["measures"]["num_generated"], history["measures"]["num_real"]
+    assert sizes == (40, min(40, len(IMAGES)))
+    assert history["images"] == len(IMAGES)
     for name in ("samples.png", "real.png", "grids/epoch_0001.png", "grids/epoch_0003.png"):
         assert Image.open(folder / name).size[0] >= 256
     assert list((folder / "grids").glob("events.out.tfevents.*"))

@@ -72,6 +72,24 @@ def test_published_sizes(name):
         )
 
 
+def test_the_last_stages_may_have_no_blocks():
+    gan = small(depths=(1, 0), dropout=0.0)
+    blocks = [layer.name for layer in gan.generator.layers if "_1" in layer.name]
+    assert "ode_1_1" in blocks and not any(name.startswith("block") for name in blocks)
+    assert gan.generate(2).shape == (2, 8, 8, 1)
+
+
+def test_frozen_circuits_are_not_trained():
+    gan = small(trainable_circuits=False)
+    assert gan.pqcs and not any(layer.trainable_variables for layer in gan.pqcs)
+    before = [layer.get_weights()[0] for layer in gan.pqcs]
+    compiled(gan, jit_compile=False).fit(IMAGES, np.zeros(32), batch_size=16, epochs=1, verbose=0)
+    for layer, angles in zip(gan.pqcs, before, strict=True):
+        np.testing.assert_array_equal(layer.get_weights()[0], angles)
+    again = QRKTGAN.from_config(gan.get_config())
+    assert not any(layer.trainable for layer in again.pqcs)
+
+
 # --- what it makes -----------------------------------------------------------------------
 
 
@@ -131,6 +149,8 @@ def test_networks_that_do_not_fit_are_refused():
     [
         ({"widths": (16, 8)}, r"a quarter of the one before\. Received: widths=\(16, 8\)"),
         ({"depths": (1,)}, r"one depth a width\. Received: "),
+        ({"depths": (0, 0)}, r"one of them positive\. Received: depths=\(0, 0\)"),
+        ({"depths": (1, -1)}, r"one of them positive\. Received: depths=\(1, -1\)"),
         ({"image_shape": (8, 6, 1)}, r"a square\. Received: image_shape=\(8, 6, 1\)"),
         ({"image_shape": (9, 9, 1)}, r"divisible by 2\. Received: image_shape=\(9, 9, 1\)"),
         ({"num_heads": 3}, r"Received: num_heads=3"),

@@ -2,6 +2,7 @@
 
     python zoo/features/train.py digits        # about a minute on two cores
     python zoo/features/train.py mnist         # about ten minutes
+    python zoo/features/train.py cifar10       # about twenty minutes on 20,000 images
 
 The preset goes into the package, `qrkt_keras/zoo/features/presets/features_NAME`.
 """
@@ -19,13 +20,16 @@ from qrkt_keras import data as datasets
 from qrkt_keras.training import Recipe, fit
 from qrkt_keras.zoo import FeatureNetwork
 
-WIDTHS = {"digits": (32, 64), "mnist": (16, 32, 64)}
+WIDTHS = {"digits": (32, 64), "mnist": (16, 32, 64), "cifar10": (32, 64, 128)}
 RECIPES = {
     "digits": Recipe(
         epochs=40, batch_size=32, learning_rate=3e-3, warmup_steps=40, monitor="val_loss"
     ),
     "mnist": Recipe(
         epochs=4, batch_size=64, learning_rate=3e-3, warmup_steps=200, monitor="val_loss"
+    ),
+    "cifar10": Recipe(
+        epochs=12, batch_size=64, learning_rate=3e-3, warmup_steps=200, monitor="val_loss"
     ),
 }
 

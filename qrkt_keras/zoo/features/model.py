@@ -13,6 +13,7 @@ from keras import ops
 
 from qrkt_keras.data import resized
 from qrkt_keras.layers.projection import dropout_rate, positive_integer
+from qrkt_keras.training import Recipe
 from qrkt_keras.zoo import presets
 from qrkt_keras.zoo.images import check_form, dtype_name
 
@@ -48,6 +49,8 @@ class FeatureNetwork(keras.Model):
     >>> features.shape, logits.shape
     ((3, 8), (3, 10))
     """
+
+    recipe_class = Recipe
 
     def __init__(
         self,
@@ -119,7 +122,8 @@ class FeatureNetwork(keras.Model):
     def from_preset(
         cls, preset: str | os.PathLike[str], load_weights: bool = True, **overrides: Any
     ) -> FeatureNetwork:
-        """Makes the network of a preset, see `zoo.from_preset`."""
+        """Makes the network of a preset, see `zoo.from_preset`; it has the preset's name."""
+        overrides.setdefault("name", Path(preset).name)
         return presets.from_preset(preset, load_weights=load_weights, expected=cls, **overrides)
 
     def save_to_preset(self, folder: str | os.PathLike[str], **kwargs: Any) -> Path:

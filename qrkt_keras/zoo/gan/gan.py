@@ -16,7 +16,7 @@ from qrkt_keras.execution import check_engine, make_engine, tfq
 from qrkt_keras.layers import PQC, DiffAugment
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.serving import export_saved_model
-from qrkt_keras.training import GANLoss, drift_penalty, gradient_penalty
+from qrkt_keras.training import GANLoss, GANRecipe, drift_penalty, gradient_penalty
 from qrkt_keras.zoo import presets
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class GAN(keras.Model):
     >>> gan.generate(3, seed=7).shape
     (3, 4, 4, 1)
     """
+
+    recipe_class = GANRecipe
 
     def __init__(
         self,

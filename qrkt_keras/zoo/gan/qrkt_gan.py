@@ -42,10 +42,10 @@ class QRKTGAN(GAN):
         image_shape: Height, width and channels; square.
         latent_dim: Width of the noise.
         widths: Width of a token in each stage of the generator, each a quarter of the one before.
-        depths: Blocks of each stage.
+        depths: Blocks of each stage; none in one that only makes more tokens.
         num_heads: Heads of attention.
-        solver: Solver of the last stage's Runge-Kutta blocks, see `qrkt_keras.solvers.list()`;
-            None for ordinary blocks.
+        solver: Solver of the Runge-Kutta blocks, which are those of the last stage that has any,
+            see `qrkt_keras.solvers.list()`; None for ordinary blocks.
         patch_size: Side of the discriminator's patches.
         discriminator_width: Width of its tokens.
         discriminator_depth: Its blocks.
@@ -54,6 +54,8 @@ class QRKTGAN(GAN):
             circuits and 4 for the twin.
         template: Name of a circuit template.
         num_ansatz_layers: Layers of the template.
+        trainable_circuits: `False` leaves the circuits' angles as they are drawn: what is learned
+            then is learned around them.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on attention weights and branches, and after the discriminator's
             positions.
@@ -96,6 +98,7 @@ class QRKTGAN(GAN):
         mlp_ratio: int | None = None,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_circuits: bool = True,
         engine: str = "auto",
         dropout: float = 0.5,
         num_classes: int | None = None,
@@ -154,6 +157,8 @@ class QRKTGAN(GAN):
             seed=seed,
             name=name,
         )
+        for layer in self.pqcs:
+            layer.trainable = bool(trainable_circuits)
         self.engine = engine
         self._config = {
             "image_shape": [*image_shape],
@@ -169,6 +174,7 @@ class QRKTGAN(GAN):
             "mlp_ratio": mlp_ratio,
             "template": template_config(template),
             "num_ansatz_layers": num_ansatz_layers,
+            "trainable_circuits": bool(trainable_circuits),
             "dropout": dropout,
             "num_classes": num_classes,
             "seed": seed,

@@ -16,7 +16,7 @@ def check_stages(
     Args:
         image_shape: Height, width and channels.
         widths: Width of a token in each stage.
-        depths: Blocks of each stage.
+        depths: Blocks of each stage; none in one that only makes more tokens.
 
     Returns:
         The image's shape.
@@ -34,6 +34,12 @@ def check_stages(
         raise ValueError(
             "There must be one depth a width. "
             f"Received: widths={tuple(widths)}, depths={tuple(depths)}"
+        )
+    good = all(isinstance(depth, int) and depth >= 0 for depth in depths)
+    if not good or not any(depths):
+        raise ValueError(
+            "`depths` must be whole numbers of blocks, at least one of them positive. "
+            f"Received: depths={tuple(depths)}"
         )
     for wide, narrow in zip(widths, widths[1:], strict=False):
         if wide != 4 * narrow:

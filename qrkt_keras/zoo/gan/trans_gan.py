@@ -26,7 +26,7 @@ class TransGAN(GAN):
         image_shape: Height, width and channels; square, divisible by 4.
         latent_dim: Width of the noise.
         widths: Width of a token in each stage of the generator, each a quarter of the one before.
-        depths: Blocks of each stage.
+        depths: Blocks of each stage; none in one that only makes more tokens.
         num_heads: Heads of attention.
         discriminator_widths: Width of the tokens of patches of 2 pixels, and what patches of 4 add.
         discriminator_depths: Blocks on patches of 2 pixels, of 4, and with the class token.

@@ -35,6 +35,7 @@ from qrkt_keras.layers.source_attention import VARIANTS
 from qrkt_keras.layers.transformer_encoder_block import EPSILON
 from qrkt_keras.serving import export_saved_model
 from qrkt_keras.solvers import ButcherTableau
+from qrkt_keras.training import Recipe
 from qrkt_keras.zoo import presets
 from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
 
@@ -115,6 +116,8 @@ class QViT(keras.Model):
     >>> model(np.zeros((2, 28, 28, 1), "uint8")).shape
     TensorShape([2, 10])
     """
+
+    recipe_class = Recipe
 
     def __init__(
         self,

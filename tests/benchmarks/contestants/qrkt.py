@@ -18,6 +18,7 @@ class _Qrkt:
         from qrkt_keras.execution import UnsupportedCircuitError
 
         makers = {"circuit": self._circuit, "dense": self._dense, "training": self._training}
+        makers |= dict.fromkeys(("critic", "generator", "gan"), self._gan)
         try:
             return makers[case.kind](case)
         except UnsupportedCircuitError as error:
@@ -65,6 +66,9 @@ class _Qrkt:
 
     def _training(self, case: Case) -> dict[str, Subject]:
         raise Refused("training steps are measured on TensorFlow")
+
+    def _gan(self, case: Case) -> dict[str, Subject]:
+        raise Refused("GANs are trained on TensorFlow")
 
     def _gradient(self, function: Callable, upstream, *operands) -> Callable:
         raise NotImplementedError
@@ -152,6 +156,54 @@ class TensorFlow(_Qrkt):
                     float(value)
 
             subjects[variant] = Subject(call, 1 / STEPS, parameters=model.count_params())
+        return subjects
+
+    def _gan(self, case: Case) -> dict[str, Subject]:
+        import keras
+        import numpy as np
+
+        from qrkt_keras.training.train_gan import augmentation
+        from qrkt_keras.zoo import QRKTGAN, read_preset
+
+        # Of the full size the memory counts: one model a process.
+        whole = case.kind == "gan"
+        tf, subjects = self._tf, {}
+        for variant in ("quantum",) if whole else ("quantum", "twin"):
+            keras.utils.set_random_seed(0)
+            recipe = read_preset(case.preset).recipe
+            model = QRKTGAN.from_preset(
+                case.preset, load_weights=False, quantum=variant == "quantum", **case.model
+            )
+            model.compile(
+                **recipe.make_optimizers(),
+                num_critic_steps=recipe.num_critic_steps,
+                penalty_weight=recipe.penalty_weight,
+                drift=recipe.drift,
+                augment=augmentation(recipe),
+            )
+            rows = case.batch * (recipe.num_critic_steps if whole else 1)
+            rng = np.random.default_rng(0)
+            images = tf.constant(rng.integers(0, 256, (rows, *model.image_shape), dtype=np.uint8))
+
+            @tf.function(jit_compile=self.jit_compile)
+            def step(images, model=model):
+                if whole:
+                    model.train_step(images)
+                elif case.kind == "critic":
+                    model._update_discriminator(model._scaled(images), None)
+                else:
+                    model._update_generator(case.batch, None)
+
+            steps = 1 if whole else STEPS // 10
+
+            def call(step=step, images=images, model=model, steps=steps):
+                for _ in range(steps):
+                    step(images)
+                float(model.trackers["generator_loss"].result())
+
+            networks = model.generator, model.discriminator
+            parameters = sum(network.count_params() for network in networks)
+            subjects[variant] = Subject(call, 1 / steps, parameters=parameters)
         return subjects
 
 

@@ -16,7 +16,7 @@ from qrkt_keras.data.splits import stratified_split
 SPLIT_SEED = 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TFDSImages:
     """An image data set with official training and test images, a tenth of the former held out.
 

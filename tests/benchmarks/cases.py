@@ -294,8 +294,7 @@ def _gans() -> list[Case]:
         32,
         ("qrkt-tf",),
         preset="qrkt_gan_cifar10",
-        limit=600.0,
-        rounds=2,
+        rounds=3,
     )
     return [*cases, whole]
 

@@ -1,0 +1,153 @@
+"""Trains QRKT-GAN, its frozen form, its classical twin and TransGAN on equal terms, and compares.
+
+    python zoo/qrkt_gan/compare.py mnist       # 12 runs, about 2.5 hours on one core
+    python zoo/qrkt_gan/compare.py cifar10     # 4 runs
+
+Every run is one `qrkt train`, which the script prints; what is finished is not run again, what was
+interrupted is continued. `--report` runs nothing. The table, the picture and results_NAME.csv go
+into this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MODELS = {
+    "quantum": "QRKT-GAN",
+    "frozen": "QRKT-GAN, circuits frozen at random",
+    "twin": "classical twin",
+    "trans": "TransGAN, small",
+}
+# The rate of each is the better of 1e-3 and 2e-3 in a trial of 1,000 steps with seed 0.
+ARGUMENTS = {
+    "mnist": {
+        "quantum": ("qrkt_gan_mnist",),
+        "frozen": ("qrkt_gan_mnist", "--freeze-circuits"),
+        "twin": ("qrkt_gan_mnist", "--classical", "--learning-rate", "0.001"),
+        "trans": ("trans_gan_mnist",),
+    },
+    "cifar10": {
+        "quantum": ("qrkt_gan_cifar10_small",),
+        "frozen": ("qrkt_gan_cifar10_small", "--freeze-circuits"),
+        "twin": ("qrkt_gan_cifar10_small", "--classical", "--learning-rate", "0.001"),
+        "trans": ("trans_gan_cifar10_small",),
+    },
+}
+SEEDS = {"mnist": (0, 1, 2), "cifar10": (0,)}
+COLUMNS = ("fid", "kid", "kid_error", "inception_score", "feature_network")
+COLUMNS += ("num_generated", "num_real")
+
+
+def main() -> None:
+    """Runs what is missing, and reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=sorted(ARGUMENTS))
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    jobs = [(seed, model) for seed in SEEDS[options.data] for model in options.models]
+    folders = {job: options.runs / f"{options.data}_{job[1]}_{job[0]}" for job in jobs}
+    for (seed, model), folder in folders.items():
+        command = ["train", *ARGUMENTS[options.data][model]]
+        command += ["--seed", str(seed), "--output", str(folder)]
+        if not options.report and not (folder / "history.json").exists():
+            print("qrkt", shlex.join([*command, "--resume"]), flush=True)
+            subprocess.run([sys.executable, "-m", "qrkt_keras", *command, "--resume"], check=True)
+    rows = {job: read(folder) for job, folder in folders.items() if is_finished(folder)}
+    if not rows:
+        sys.exit("No run is finished.")
+    write_csv(options.data, rows)
+    write_picture(options.data, {job: folders[job] for job in rows if job[0] == 0})
+    print("\n".join(table(rows)))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has written its last file."""
+    return (folder / "preset" / "metadata.json").exists()
+
+
+def read(folder: Path) -> dict:
+    """A finished run's figures."""
+    from qrkt_keras import zoo
+
+    history = json.loads((folder / "history.json").read_text())
+    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
+    model = zoo.from_preset(folder / "preset", load_weights=False)
+    recipe = history["recipe"]
+    steps = history["images"] // (recipe["batch_size"] * recipe["num_critic_steps"])
+    return {
+        "generator": model.generator.count_params(),
+        "discriminator": model.discriminator.count_params(),
+        "angles": model.num_quantum_params,
+        "images": history["images"],
+        "epochs": history["epochs"],
+        "best_epoch": history["best_epoch"],
+        "collapsed": history["collapsed"],
+        **{name: history["measures"][name] for name in COLUMNS},
+        "seconds": history["seconds"],
+        "step_seconds": round(history["seconds"] / (steps * history["epochs"]), 4),
+        "command": metadata["command"],
+    }
+
+
+def write_csv(data: str, rows: dict) -> None:
+    """All runs, a row each."""
+    with open(HERE / f"results_{data}.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "seed", *next(iter(rows.values()))])
+        for (seed, model), row in rows.items():
+            writer.writerow([MODELS[model], seed, *row.values()])
+
+
+def table(rows: dict) -> list[str]:
+    """The table of the card: mean and standard deviation over the seeds."""
+    lines = [
+        "| | generator | discriminator | of it angles | FID | KID | IS | s a step | seeds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for model, title in MODELS.items():
+        own = [row for (_, name), row in rows.items() if name == model]
+        if own:
+            cells = [f"{own[0][name]:,}" for name in ("generator", "discriminator", "angles")]
+            cells += [
+                spread([row[name] for row in own], digits)
+                for name, digits in (("fid", 2), ("kid", 3), ("inception_score", 2))
+            ]
+            cells += [f"{statistics.mean(row['step_seconds'] for row in own):.3f}", str(len(own))]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and, of several values, standard deviation."""
+    text = f"{statistics.mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+
+def write_picture(data: str, folders: dict) -> None:
+    """Samples of seed 0 side by side, with real images first."""
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    pictures = {"real": next(iter(folders.values())) / "real.png"}
+    pictures |= {MODELS[model]: folder / "samples.png" for (_, model), folder in folders.items()}
+    figure, axes = plt.subplots(1, len(pictures), figsize=(4 * len(pictures), 4.4))
+    for axis, (title, file) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(Image.open(file), cmap="gray")
+        axis.set_title(title)
+        axis.axis("off")
+    figure.tight_layout()
+    figure.savefig(HERE / f"samples_{data}.png", dpi=80)
+
+
+if __name__ == "__main__":
+    main()

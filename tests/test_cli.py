@@ -780,19 +780,12 @@ def test_overwriting_leaves_nothing_of_the_old_run_in_sight(small_preset, tmp_pa
 @pytest.fixture(scope="module")
 def gan_run(tmp_path_factory):
     """A run of a small GAN, of one epoch."""
-    from qrkt_keras import training, zoo
+    from support.gans import small_gan
+
+    from qrkt_keras import training
 
     folder = tmp_path_factory.mktemp("gan")
-    model = zoo.QRKTGAN(
-        (8, 8, 1),
-        latent_dim=4,
-        widths=(8,),
-        depths=(1,),
-        num_heads=2,
-        patch_size=4,
-        discriminator_width=8,
-        discriminator_depth=1,
-    )
+    model = small_gan()
     recipe = training.GANRecipe(epochs=1, num_critic_steps=5)
     model.save_to_preset(folder / "small", recipe=recipe, data="digits", include_weights=False)
     done = qrkt("train", folder / "small", "--output", folder / "run", "--learning-rate", 2e-4)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 import tempfile
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.gans import small_gan
 
 from qrkt_keras.training import GANRecipe, InceptionError, InceptionFeatures, fit_gan, inception
-from qrkt_keras.zoo import QRKTGAN
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (7, 12, 9, 3), dtype=np.uint8)
@@ -331,18 +330,7 @@ def test_batch_size_is_checked(folder):
 # Slow: FID of 2048 features takes TF-GAN a quarter of a minute and more.
 @pytest.mark.slow
 def test_a_gan_is_measured_with_it(folder, tmp_path):
-    keras.utils.set_random_seed(0)
-    model = QRKTGAN(
-        (8, 8, 1),
-        latent_dim=6,
-        widths=(8,),
-        depths=(1,),
-        num_heads=2,
-        patch_size=4,
-        discriminator_width=8,
-        discriminator_depth=1,
-        quantum=False,
-    )
+    model = small_gan(quantum=False)
     result = fit_gan(
         model,
         RNG.integers(0, 256, (8, 8, 8, 1), dtype=np.uint8),

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from support.gans import small_gan
 
 from qrkt_keras.training import CheckpointError, GANRecipe, fit_gan, measure_images, read_checkpoint
-from qrkt_keras.zoo import QRKTGAN
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (48, 8, 8, 1), dtype=np.uint8)
 RECIPE = GANRecipe(
@@ -25,22 +25,6 @@ RECIPE = GANRecipe(
 )
 
 
-def make(seed=0):
-    keras.utils.set_random_seed(seed)
-    return QRKTGAN(
-        (8, 8, 1),
-        latent_dim=6,
-        widths=(8,),
-        depths=(1,),
-        num_heads=2,
-        patch_size=4,
-        discriminator_width=8,
-        discriminator_depth=1,
-        dropout=0.1,
-        quantum=False,
-    )
-
-
 class Pixels:
     """Measures images by their first pixels."""
 
@@ -52,7 +36,7 @@ class Pixels:
 
 
 def train(folder, *, epochs=3, seed=0, **arguments):
-    model = make(seed)
+    model = small_gan(seed, dropout=0.1, quantum=False)
     result = fit_gan(
         model, IMAGES, RECIPE, output_dir=folder, epochs=epochs, progress=False, **arguments
     )
@@ -138,4 +122,4 @@ def test_a_loss_that_is_no_number_stops_the_job(tmp_path):
 
 def test_images_of_another_form_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Received: shape \(48, 8, 8, 1\), dtype float32$"):
-        fit_gan(make(), IMAGES.astype("float32"), RECIPE, output_dir=tmp_path / "run")
+        fit_gan(small_gan(), IMAGES.astype("float32"), RECIPE, output_dir=tmp_path / "run")

@@ -10,29 +10,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support.gans import small_gan
 
 from qrkt_keras.layers import DiffAugment
 from qrkt_keras.training import GANLoss
 from qrkt_keras.zoo import GAN, QRKTGAN, TransGAN, from_preset
 from qrkt_keras.zoo.gan.gan import latent_noise
 
-SMALL = {
-    "image_shape": (8, 8, 1),
-    "latent_dim": 6,
-    "widths": (16, 4),
-    "depths": (1, 1),
-    "num_heads": 2,
-    "patch_size": 4,
-    "discriminator_width": 8,
-    "discriminator_depth": 1,
-    "dropout": 0.0,
-}
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8)
 
 
 def small(**changes):
-    keras.utils.set_random_seed(0)
-    return QRKTGAN(**{**SMALL, **changes})
+    return small_gan(**{"widths": (16, 4), "depths": (1, 1), **changes})
 
 
 def compiled(gan, **settings):

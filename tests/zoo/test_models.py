@@ -208,9 +208,9 @@ def test_a_feature_network_does_its_job(tmp_path):
     np.testing.assert_array_equal(again.features(images[:9])[0], features[:9])
 
 
-# Name to the pixels of the blurs, and what FID the test images have against the training images:
-# measured, of as many images as there are, 10,000 at most.
-REAL = {"digits": (1, 0.0), "mnist": (3, 0.0), "cifar10": (4, 0.0)}
+# Name to the factor of the blurs' widths, and the FID of all test images against the first 10,000
+# training images, as measured when the network was trained.
+REAL = {"digits": (1, 0.173), "mnist": (3, 0.0290)}
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -235,8 +235,9 @@ def test_fid_grows_with_what_is_wrong(name):
     def blurred(sigma):
         return scipy.ndimage.gaussian_filter(images, (0, scale * sigma, scale * sigma, 0))
 
+    assert distance(images) == pytest.approx(known, rel=0.05)
+    images, labels = images[:2000], labels[:2000]
     clean = distance(images)
-    assert clean == pytest.approx(known, rel=0.05)
     for changes in (
         [noisy(20), noisy(40), noisy(80)],
         [blurred(0.4), blurred(0.7), blurred(1.2)],

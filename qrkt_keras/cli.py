@@ -889,7 +889,7 @@ def _data_folder() -> str:
 
 def _data_set(name: str) -> str:
     try:
-        getattr(datasets, name).find(None, download=False)
+        datasets.find(name)
     except datasets.DatasetNotFoundError:
         return f"{name} (not found)"
     return name

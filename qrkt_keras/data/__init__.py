@@ -4,7 +4,7 @@ from qrkt_keras.data.batches import steps_per_epoch, training_batches
 from qrkt_keras.data.errors import DatasetNotFoundError, UnreadableImageError
 from qrkt_keras.data.images import read_image, resized
 from qrkt_keras.data.info import DatasetInfo
-from qrkt_keras.data.registry import SPLITS, arrays, info, list, load
+from qrkt_keras.data.registry import SPLITS, arrays, find, info, list, load
 from qrkt_keras.data.splits import stratified_split
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DatasetNotFoundError",
     "UnreadableImageError",
     "arrays",
+    "find",
     "info",
     "list",
     "load",

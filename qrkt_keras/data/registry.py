@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +56,33 @@ def info(name: str) -> DatasetInfo:
     return _DATASETS[name].INFO
 
 
+def find(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+) -> Path | None:
+    """Where a data set is.
+
+    Args:
+        name: One of `list()`.
+        data_dir: Folder of prepared TFDS data to look in first; see `arrays`.
+        download: Whether to fetch the data set when no folder has it.
+
+    Returns:
+        Its folder, or None for one that comes with a package.
+
+    Raises:
+        ValueError: If there is no data set of that name.
+        DatasetNotFoundError: If it is not on this machine; see `arrays`.
+
+    Example:
+
+    >>> from qrkt_keras import data
+    >>> data.find("digits") is None
+    True
+    """
+    info(name)
+    return _DATASETS[name].find(data_dir, download)
+
+
 @functools.cache
 def _read(name: str, split: str, folder: os.PathLike[str] | None) -> tuple[np.ndarray, np.ndarray]:
     images, labels = _DATASETS[name].read(split, folder)
@@ -101,7 +129,7 @@ def arrays(
             f"The splits of data set {known.name!r} are: {', '.join(SPLITS)}. "
             f"Received: split={split!r}"
         )
-    return _read(name, split, _DATASETS[name].find(data_dir, download))
+    return _read(name, split, find(name, data_dir=data_dir, download=download))
 
 
 def load(

@@ -314,6 +314,12 @@ def train(
     classical: Annotated[
         bool, typer.Option("--classical", help="Train the classical twin instead.")
     ] = False,
+    classical_discriminator: Annotated[
+        bool,
+        typer.Option(
+            "--classical-discriminator", help="Train a GAN with circuits in its generator only."
+        ),
+    ] = False,
     freeze_circuits: Annotated[
         bool,
         typer.Option("--freeze-circuits", help="Leave a GAN's circuits as they are drawn."),
@@ -331,7 +337,8 @@ def train(
     if data is not None:
         datasets.info(data)
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
-    kind = "_classical" * classical + "_frozen" * freeze_circuits
+    kind = "_classical" * classical + "_classical_discriminator" * classical_discriminator
+    kind += "_frozen" * freeze_circuits
     output = output or Path("runs") / f"{name}{kind}"
     if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(
@@ -346,6 +353,7 @@ def train(
     }
     options = {"data": data, **in_recipe, "engine": engine, "output": output}
     flags = ["--classical"] * classical + ["--freeze-circuits"] * freeze_circuits
+    flags += ["--classical-discriminator"] * classical_discriminator
     command = _train_command(preset, flags, options)
 
     with _tensorflow():
@@ -370,6 +378,7 @@ def train(
             changes = {
                 "engine": engine,
                 "quantum": False if classical else None,
+                "quantum_discriminator": False if classical_discriminator else None,
                 "trainable_circuits": False if freeze_circuits else None,
             }
             model = zoo.from_preset(source, load_weights=False, **_given(changes))

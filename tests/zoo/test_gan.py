@@ -68,6 +68,15 @@ def test_the_last_stages_may_have_no_blocks():
     assert gan.generate(2).shape == (2, 8, 8, 1)
 
 
+def test_circuits_in_one_network_only():
+    quantum, twin = sizes(small()), sizes(small(quantum=False))
+    mixed = small(quantum_discriminator=False)
+    assert sizes(mixed) == (quantum[0], twin[1])
+    assert sizes(small(quantum=False, quantum_discriminator=True)) == (twin[0], quantum[1])
+    assert not any("discriminator" in layer.path for layer in mixed.pqcs)
+    assert sizes(QRKTGAN.from_config(mixed.get_config())) == sizes(mixed)
+
+
 def test_frozen_circuits_are_not_trained():
     gan = small(trainable_circuits=False)
     assert gan.pqcs and not any(layer.trainable_variables for layer in gan.pqcs)

@@ -1,7 +1,7 @@
-"""Trains QRKT-GAN, its frozen form, its classical twin and TransGAN on equal terms, and compares.
+"""Trains QRKT-GAN, its frozen and its half classical form, its classical twin and TransGAN on equal terms, and compares.
 
-    python zoo/qrkt_gan/compare.py mnist       # 12 runs, about 2.5 hours on one core
-    python zoo/qrkt_gan/compare.py cifar10     # 4 runs
+    python zoo/qrkt_gan/compare.py mnist       # 15 runs, about 3.5 hours on one core
+    python zoo/qrkt_gan/compare.py cifar10     # 5 runs
 
 Every run is one `qrkt train`, which the script prints; what is finished is not run again, what was
 interrupted is continued. `--report` runs nothing. The table, the picture and results_NAME.csv go
@@ -22,6 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MODELS = {
     "quantum": "QRKT-GAN",
+    "mixed": "quantum generator, classical discriminator",
     "frozen": "QRKT-GAN, circuits frozen at random",
     "twin": "classical twin",
     "trans": "TransGAN, small",
@@ -30,12 +31,14 @@ MODELS = {
 ARGUMENTS = {
     "mnist": {
         "quantum": ("qrkt_gan_mnist",),
+        "mixed": ("qrkt_gan_mnist", "--classical-discriminator", "--learning-rate", "0.001"),
         "frozen": ("qrkt_gan_mnist", "--freeze-circuits"),
         "twin": ("qrkt_gan_mnist", "--classical", "--learning-rate", "0.001"),
         "trans": ("trans_gan_mnist",),
     },
     "cifar10": {
         "quantum": ("qrkt_gan_cifar10_small",),
+        "mixed": ("qrkt_gan_cifar10_small", "--classical-discriminator", "--learning-rate", "0.001"),
         "frozen": ("qrkt_gan_cifar10_small", "--freeze-circuits"),
         "twin": ("qrkt_gan_cifar10_small", "--classical", "--learning-rate", "0.001"),
         "trans": ("trans_gan_cifar10_small",),

@@ -50,8 +50,10 @@ class QRKTGAN(GAN):
         discriminator_width: Width of its tokens.
         discriminator_depth: Its blocks.
         quantum: `False` for the classical twin, whose attention has Dense layers for circuits.
-        mlp_ratio: Width inside the feed-forward parts in widths of a token; by default 1 with
-            circuits and 4 for the twin.
+        quantum_discriminator: Whether the discriminator has circuits; by default if the generator
+            has, that is as `quantum` says.
+        mlp_ratio: Width inside the feed-forward parts in widths of a token; by default 1 in a
+            network with circuits and 4 in one without.
         template: Name of a circuit template.
         num_ansatz_layers: Layers of the template.
         trainable_circuits: `False` leaves the circuits' angles as they are drawn: what is learned
@@ -95,6 +97,7 @@ class QRKTGAN(GAN):
         discriminator_width: int = 384,
         discriminator_depth: int = 7,
         quantum: bool = True,
+        quantum_discriminator: bool | None = None,
         mlp_ratio: int | None = None,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
@@ -108,31 +111,35 @@ class QRKTGAN(GAN):
         image_shape = check_stages(image_shape, widths, depths)
         num_heads = positive_integer("num_heads", num_heads)
         quantum = bool(quantum)
-        ratio = mlp_ratio
-        if ratio is None:
-            ratio = 1 if quantum else 4
-        ratio = positive_integer("mlp_ratio", ratio)
+        if quantum_discriminator is not None:
+            quantum_discriminator = bool(quantum_discriminator)
+        both = quantum, quantum if quantum_discriminator is None else quantum_discriminator
+        if mlp_ratio is not None:
+            positive_integer("mlp_ratio", mlp_ratio)
+        ratios = [mlp_ratio or (1 if own else 4) for own in both]
         template = read_template(template, num_ansatz_layers)
         tableau = None if solver is None else solvers.get(solver)
         check_engine(engine)
-        if quantum:
-            for width in (*widths, discriminator_width):
-                for size in {width, ratio * width}:
+        widths_of = (widths, (discriminator_width,))
+        for own, ratio, all_widths in zip(both, ratios, widths_of, strict=True):
+            if own:
+                for size in {size for width in all_widths for size in (width, ratio * width)}:
                     make_engine(circuit_of_width(template, size, num_ansatz_layers), engine)
         dropout = dropout_rate(dropout)
-        settings = settings_of_width(
-            ratio,
-            quantum=quantum,
-            template=template,
-            num_ansatz_layers=num_ansatz_layers,
-            engine=engine,
-            dropout=dropout,
-        )
 
-        def with_scale(width: int) -> dict[str, Any]:
+        def settings_of(own: bool, ratio: int) -> networks.Settings:
+            settings = settings_of_width(
+                ratio,
+                quantum=own,
+                template=template,
+                num_ansatz_layers=num_ansatz_layers,
+                engine=engine,
+                dropout=dropout,
+            )
             # The thesis divides by the root of the whole width, not of one head's.
-            return {**settings(width), "scale": width**-0.5}
+            return lambda width: {**settings(width), "scale": width**-0.5}
 
+        of_generator, of_discriminator = map(settings_of, both, ratios)
         super().__init__(
             networks.generator(
                 image_shape,
@@ -140,7 +147,7 @@ class QRKTGAN(GAN):
                 widths,
                 depths,
                 num_heads,
-                with_scale,
+                of_generator,
                 solver=tableau,
                 num_classes=num_classes,
             ),
@@ -150,7 +157,7 @@ class QRKTGAN(GAN):
                 positive_integer("discriminator_width", discriminator_width),
                 positive_integer("discriminator_depth", discriminator_depth),
                 num_heads,
-                with_scale,
+                of_discriminator,
                 dropout=dropout,
                 num_classes=num_classes,
             ),
@@ -171,6 +178,7 @@ class QRKTGAN(GAN):
             "discriminator_width": discriminator_width,
             "discriminator_depth": discriminator_depth,
             "quantum": quantum,
+            "quantum_discriminator": quantum_discriminator,
             "mlp_ratio": mlp_ratio,
             "template": template_config(template),
             "num_ansatz_layers": num_ansatz_layers,

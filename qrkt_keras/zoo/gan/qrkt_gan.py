@@ -14,6 +14,7 @@ from qrkt_keras.layers.projection import (
     circuit_of_width,
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
@@ -44,6 +45,9 @@ class QRKTGAN(GAN):
         widths: Width of a token in each stage of the generator, each a quarter of the one before.
         depths: Blocks of each stage; none in one that only makes more tokens.
         num_heads: Heads of attention.
+        attention_scale: What the scores of attention are multiplied by; by default the thesis'
+            `width**-0.5`. The features that circuits make lie in [-1, 1], so that its scores are
+            small and attention is nearly the same for all tokens; a larger scale sharpens it.
         solver: Solver of the Runge-Kutta blocks, which are those of the last stage that has any,
             see `qrkt_keras.solvers.list()`; None for ordinary blocks.
         patch_size: Side of the discriminator's patches.
@@ -92,6 +96,7 @@ class QRKTGAN(GAN):
         widths: Sequence[int] = (384, 96, 24),
         depths: Sequence[int] = (5, 4, 1),
         num_heads: int = 4,
+        attention_scale: float | None = None,
         solver: str | ButcherTableau | Mapping[str, Any] | None = "rk4_enhanced",
         patch_size: int = 4,
         discriminator_width: int = 384,
@@ -110,6 +115,8 @@ class QRKTGAN(GAN):
     ) -> None:
         image_shape = check_stages(image_shape, widths, depths)
         num_heads = positive_integer("num_heads", num_heads)
+        if attention_scale is not None:
+            attention_scale = positive_number("attention_scale", attention_scale)
         quantum = bool(quantum)
         if quantum_discriminator is not None:
             quantum_discriminator = bool(quantum_discriminator)
@@ -137,7 +144,7 @@ class QRKTGAN(GAN):
                 dropout=dropout,
             )
             # The thesis divides by the root of the whole width, not of one head's.
-            return lambda width: {**settings(width), "scale": width**-0.5}
+            return lambda width: {**settings(width), "scale": attention_scale or width**-0.5}
 
         of_generator, of_discriminator = map(settings_of, both, ratios)
         super().__init__(
@@ -173,6 +180,7 @@ class QRKTGAN(GAN):
             "widths": [*widths],
             "depths": [*depths],
             "num_heads": num_heads,
+            "attention_scale": attention_scale,
             "solver": None if tableau is None else solver_config(tableau),
             "patch_size": patch_size,
             "discriminator_width": discriminator_width,

@@ -279,6 +279,14 @@ Engine = Annotated[
 ]
 
 
+# Flags of `train`: what each adds to the folder's name, and the model's argument it makes False.
+_FORMS = {
+    "--classical": ("_classical", "quantum"),
+    "--classical-discriminator": ("_classical_discriminator", "quantum_discriminator"),
+    "--freeze-circuits": ("_frozen", "trainable_circuits"),
+}
+
+
 @app.command()
 def train(
     preset: Annotated[
@@ -337,9 +345,9 @@ def train(
     if data is not None:
         datasets.info(data)
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
-    kind = "_classical" * classical + "_classical_discriminator" * classical_discriminator
-    kind += "_frozen" * freeze_circuits
-    output = output or Path("runs") / f"{name}{kind}"
+    asked = zip(_FORMS, (classical, classical_discriminator, freeze_circuits), strict=True)
+    forms = [form for form, given in asked if given]
+    output = output or Path("runs") / "".join([name, *(_FORMS[form][0] for form in forms)])
     if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(
             "The folder is not empty: --resume continues the run in it, --overwrite replaces it, "
@@ -352,9 +360,7 @@ def train(
         "seed": seed,
     }
     options = {"data": data, **in_recipe, "engine": engine, "output": output}
-    flags = ["--classical"] * classical + ["--freeze-circuits"] * freeze_circuits
-    flags += ["--classical-discriminator"] * classical_discriminator
-    command = _train_command(preset, flags, options)
+    command = _train_command(preset, forms, options)
 
     with _tensorflow():
         import keras
@@ -375,13 +381,8 @@ def train(
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
-            changes = {
-                "engine": engine,
-                "quantum": False if classical else None,
-                "quantum_discriminator": False if classical_discriminator else None,
-                "trainable_circuits": False if freeze_circuits else None,
-            }
-            model = zoo.from_preset(source, load_weights=False, **_given(changes))
+            changes = _given({"engine": engine}) | {_FORMS[form][1]: False for form in forms}
+            model = zoo.from_preset(source, load_weights=False, **changes)
             if not is_gan:
                 _check_fits(model, name, data)
             datasets.arrays(data, "train")  # a data set that is not there stops us here
@@ -443,9 +444,9 @@ def train(
         _say_results(output)
 
 
-def _train_command(preset: str | None, flags: list[str], options: Mapping[str, Any]) -> str:
+def _train_command(preset: str | None, forms: list[str], options: Mapping[str, Any]) -> str:
     """The command that does the same again."""
-    words = ["qrkt", "train", *([preset] if preset else []), *flags]
+    words = ["qrkt", "train", *([preset] if preset else []), *forms]
     for option, value in _given(options).items():
         words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)

@@ -70,7 +70,25 @@ def measure_images(
     Raises:
         ValueError: If there are fewer than 2 images of a kind.
     """
-    real_features, _ = network.features(real)
+    return measure_features(network, network.features(real)[0], generated)
+
+
+def measure_features(
+    network: FeatureExtractor, real_features: np.ndarray, generated: np.ndarray
+) -> GANMeasures:
+    """As `measure_images`, for who measures against the same real images again and again.
+
+    Args:
+        network: What images are measured by.
+        real_features: What it made of the real images, `(n, features)`.
+        generated: uint8 images `(m, height, width, channels)`.
+
+    Returns:
+        The measures.
+
+    Raises:
+        ValueError: If there are fewer than 2 images of a kind.
+    """
     features, logits = network.features(generated)
     distance, error = kernel_distance(real_features, features)
     return GANMeasures(
@@ -80,5 +98,5 @@ def measure_images(
         inception_score=inception_score(logits),
         feature_network=network.name,
         num_generated=len(generated),
-        num_real=len(real),
+        num_real=len(real_features),
     )

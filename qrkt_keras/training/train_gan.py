@@ -14,7 +14,12 @@ import numpy as np
 from qrkt_keras import data as datasets
 from qrkt_keras.layers import DiffAugment
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
-from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
+from qrkt_keras.training.gan_evaluation import (
+    FeatureExtractor,
+    GANMeasures,
+    measure_features,
+    measure_images,
+)
 from qrkt_keras.training.grids import SampleGrids, grid_picture
 from qrkt_keras.training.job import (
     CHECKPOINT,
@@ -75,7 +80,7 @@ class GANScores(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._network = network
-        self._real = real
+        self._real_features, _ = network.features(real)
         self._num = num
         self._every = every
 
@@ -85,7 +90,7 @@ class GANScores(keras.callbacks.Callback):
             logs.update(dict.fromkeys(("fid", "kid", "inception_score"), float("nan")))
             return
         generated = self.model.generate(self._num, seed=_MEASURED_SEED)
-        measures = measure_images(self._network, self._real, generated)
+        measures = measure_features(self._network, self._real_features, generated)
         logs.update(fid=measures.fid, kid=measures.kid, inception_score=measures.inception_score)
 
 
@@ -162,17 +167,7 @@ def fit_gan(
     folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
 
     model.compile(
-        **recipe.make_optimizers(),
-        loss=recipe.loss,
-        num_critic_steps=recipe.num_critic_steps,
-        generator_batch_size=recipe.generator_batch_size,
-        penalty_weight=recipe.penalty_weight,
-        penalty_target=recipe.penalty_target,
-        one_sided=recipe.one_sided,
-        drift=recipe.drift,
-        augment=augmentation(recipe),
-        flip=recipe.flip,
-        ema_images=recipe.ema_images,
+        **compile_arguments(recipe),
         steps_per_execution=steps_per_execution(steps),
         jit_compile=jit_compile,
     )
@@ -248,17 +243,30 @@ def fit_gan(
     return result
 
 
-def augmentation(recipe: GANRecipe) -> DiffAugment | None:
-    """What a recipe puts before the discriminator."""
-    if not recipe.augment:
-        return None
-    return DiffAugment(
-        recipe.augment,
-        translation=recipe.translation,
-        cutout=recipe.cutout,
-        cutout_probability=recipe.cutout_probability,
-        seed=recipe.seed,
-    )
+def compile_arguments(recipe: GANRecipe) -> dict[str, Any]:
+    """What a recipe says to `GAN.compile`, with new optimizers."""
+    augment = None
+    if recipe.augment:
+        augment = DiffAugment(
+            recipe.augment,
+            translation=recipe.translation,
+            cutout=recipe.cutout,
+            cutout_probability=recipe.cutout_probability,
+            seed=recipe.seed,
+        )
+    return {
+        **recipe.make_optimizers(),
+        "loss": recipe.loss,
+        "num_critic_steps": recipe.num_critic_steps,
+        "generator_batch_size": recipe.generator_batch_size,
+        "penalty_weight": recipe.penalty_weight,
+        "penalty_target": recipe.penalty_target,
+        "one_sided": recipe.one_sided,
+        "drift": recipe.drift,
+        "augment": augment,
+        "flip": recipe.flip,
+        "ema_images": recipe.ema_images,
+    }
 
 
 def _images(

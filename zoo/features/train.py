@@ -2,7 +2,7 @@
 
     python zoo/features/train.py digits        # about a minute on two cores
     python zoo/features/train.py mnist         # about ten minutes
-    python zoo/features/train.py cifar10       # about twenty minutes on 20,000 images
+    python zoo/features/train.py cifar10       # not run yet
 
 The preset goes into the package, `qrkt_keras/zoo/features/presets/features_NAME`.
 """

@@ -1,6 +1,6 @@
 """Trains QRKT-GAN in its forms, its classical twin and TransGAN on equal terms, and compares.
 
-    python zoo/qrkt_gan/compare.py mnist       # 15 runs, about 3.5 hours on one core
+    python zoo/qrkt_gan/compare.py mnist       # 15 runs, a quarter of an hour each on one core
     python zoo/qrkt_gan/compare.py cifar10     # 5 runs
 
 Every run is one `qrkt train`, which the script prints; what is finished is not run again, what was
@@ -56,7 +56,7 @@ def main() -> None:
         family = "trans" if model == "trans" else "qrkt"
         command = ["train", f"{family}_{PRESETS[options.data]}", *FLAGS[model]]
         command += ["--seed", str(seed), "--output", str(folder)]
-        if not options.report and not (folder / "history.json").exists():
+        if not options.report and not is_finished(folder):
             print("qrkt", shlex.join([*command, "--resume"]), flush=True)
             subprocess.run([sys.executable, "-m", "qrkt_keras", *command, "--resume"], check=True)
     rows = {job: read(folder) for job, folder in folders.items() if is_finished(folder)}

@@ -162,7 +162,7 @@ class TensorFlow(_Qrkt):
         import keras
         import numpy as np
 
-        from qrkt_keras.training.train_gan import augmentation
+        from qrkt_keras.training.train_gan import compile_arguments
         from qrkt_keras.zoo import QRKTGAN, read_preset
 
         # Of the full size the memory counts: one model a process.
@@ -174,13 +174,7 @@ class TensorFlow(_Qrkt):
             model = QRKTGAN.from_preset(
                 case.preset, load_weights=False, quantum=variant == "quantum", **case.model
             )
-            model.compile(
-                **recipe.make_optimizers(),
-                num_critic_steps=recipe.num_critic_steps,
-                penalty_weight=recipe.penalty_weight,
-                drift=recipe.drift,
-                augment=augmentation(recipe),
-            )
+            model.compile(**compile_arguments(recipe))
             rows = case.batch * (recipe.num_critic_steps if whole else 1)
             rng = np.random.default_rng(0)
             images = tf.constant(rng.integers(0, 256, (rows, *model.image_shape), dtype=np.uint8))

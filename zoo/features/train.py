@@ -2,7 +2,7 @@
 
     python zoo/features/train.py digits        # about a minute on two cores
     python zoo/features/train.py mnist         # about ten minutes
-    python zoo/features/train.py cifar10       # not run yet
+    python zoo/features/train.py cifar10       # a quarter of an hour on one core, on 20,000 images
 
 The preset goes into the package, `qrkt_keras/zoo/features/presets/features_NAME`.
 """

@@ -139,7 +139,7 @@ class PQC(keras.layers.Layer):
 
     def build(self, input_shape):
         """Add the angles; a shape that the circuit cannot take is refused here."""
-        self._check_shape(tuple(input_shape))
+        self._check_shape(tuple(input_shape), self.copies)
         shape = self.spec.weight_shape
         initializer = self.initializer
         if self.copies is not None:
@@ -171,7 +171,8 @@ class PQC(keras.layers.Layer):
         Returns:
             `(..., number of chosen copies, num_observables)`.
         """
-        self._check_shape(tuple(inputs.shape))
+        chosen = self.copies and len(range(self.copies)[slice(None) if copies is None else copies])
+        self._check_shape(tuple(inputs.shape), chosen)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if "float" not in dtype and "int" not in dtype:
             raise TypeError(f"Angles must be numbers. Received: inputs of dtype {dtype}")
@@ -191,15 +192,15 @@ class PQC(keras.layers.Layer):
         values = ops.reshape(values, (*leading, weights.shape[0], self.spec.num_observables))
         return ops.cast(values, self.compute_dtype)
 
-    def _check_shape(self, shape: Sequence[int | None]) -> None:
+    def _check_shape(self, shape: Sequence[int | None], copies: int | None) -> None:
         if not shape or shape[-1] != self.spec.num_inputs:
             raise ValueError(
                 f"The circuit takes {self.spec.num_inputs} input angles on the last axis. "
                 f"Received: input shape {tuple(shape)}"
             )
-        if self.per_copy_inputs and (len(shape) < 2 or shape[-2] != self.copies):
+        if self.per_copy_inputs and (len(shape) < 2 or shape[-2] != copies):
             raise ValueError(
-                f"per_copy_inputs=True takes {self.copies} rows of angles on the last axis but "
+                f"per_copy_inputs=True takes {copies} rows of angles on the last axis but "
                 f"one. Received: input shape {tuple(shape)}"
             )
 

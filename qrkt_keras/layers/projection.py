@@ -93,7 +93,10 @@ class Projection(keras.layers.Layer):
     """Maps `width` features to `width` features, by a circuit or by its classical twin.
 
     `y_c = <O>(x, theta_c)` for a circuit, `y_c = x W_c + b_c` for the twin, where `c` counts the
-    `copies`: independent weights that all see the same input.
+    `copies`: independent weights that all see the same input. With a trainable encoding
+    `y_c = <O>(x W_c, theta_c)`: circuits such as `ry_ring`, whose values are each a function of one
+    angle, then see all features. Source: Lloyd et al., *Quantum embeddings for machine learning*,
+    2020, arXiv 2001.03622.
 
     Args:
         width: Number of features in and out.
@@ -102,6 +105,8 @@ class Projection(keras.layers.Layer):
         use_bias: Whether the twin has biases; a circuit has none.
         template: Name of a circuit template, or a `CircuitSpec` of `width` inputs and observables.
         num_ansatz_layers: Layers of the template.
+        trainable_encoding: Whether a Dense layer without bias makes the angles that a circuit
+            encodes; otherwise features are angles.
         engine: Engine that computes the circuit.
 
     Call arguments:
@@ -130,6 +135,7 @@ class Projection(keras.layers.Layer):
         use_bias: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_encoding: bool = False,
         engine: str = "auto",
         **kwargs: Any,
     ) -> None:
@@ -140,9 +146,15 @@ class Projection(keras.layers.Layer):
         self.use_bias = bool(use_bias)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
+        self.trainable_encoding = bool(trainable_encoding)
         check_engine(engine)
         self.engine = engine
         self.supports_masking = True
+
+    @property
+    def has_dense(self) -> bool:
+        """Whether a Dense layer sees the features first, or alone."""
+        return self.trainable_encoding or not self.quantum
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if input_shape[-1] != self.width:
@@ -150,26 +162,28 @@ class Projection(keras.layers.Layer):
                 f"'{self.name}' projects {self.width} features. "
                 f"Received: input shape {tuple(input_shape)}"
             )
-        if self.quantum:
-            spec = circuit_of_width(self.template, self.width, self.num_ansatz_layers)
-            self.pqc = PQC(
-                spec,
-                engine=self.engine,
-                copies=self.copies,
-                dtype=self.dtype_policy,
-                name="pqc",
-            )
-            self.pqc.build(input_shape)
-        else:
+        if self.has_dense:
             # One kernel for all copies: its fan-in is that of one, so LeCun's scale is the same.
             self.dense = keras.layers.Dense(
                 self.width * (self.copies or 1),
-                use_bias=self.use_bias,
+                use_bias=self.use_bias and not self.quantum,
                 kernel_initializer="lecun_normal",
                 dtype=self.dtype_policy,
-                name="dense",
+                name="encoding" if self.quantum else "dense",
             )
             self.dense.build(input_shape)
+        if self.quantum:
+            per_copy_inputs = self.has_dense and self.copies is not None
+            self.pqc = PQC(
+                circuit_of_width(self.template, self.width, self.num_ansatz_layers),
+                engine=self.engine,
+                copies=self.copies,
+                per_copy_inputs=per_copy_inputs,
+                dtype=self.dtype_policy,
+                name="pqc",
+            )
+            copies = (self.copies,) if per_copy_inputs else ()
+            self.pqc.build((*input_shape[:-1], *copies, self.width))
         self.built = True
 
     def set_engine(self, engine: str) -> None:
@@ -180,21 +194,22 @@ class Projection(keras.layers.Layer):
         self.engine = engine
 
     def call(self, inputs: Any) -> Any:
-        if self.quantum:
-            return self.pqc(inputs)
-        outputs = self.dense(inputs)
-        return outputs if self.copies is None else self._split_copies(outputs, self.copies)
+        if self.has_dense:
+            inputs = self.dense(inputs)
+            if self.copies is not None:
+                inputs = self._split_copies(inputs, self.copies)
+        return self.pqc(inputs) if self.quantum else inputs
 
     def project(self, inputs: Any, copies: slice) -> Any:
         """Evaluates only some of the copies: `(..., width)` to `(..., c, width)`."""
-        if self.quantum:
-            return self.pqc.expectation(inputs, copies=copies)
-        start, stop, _ = copies.indices(self.copies)
-        columns = slice(start * self.width, stop * self.width)
-        outputs = ops.matmul(inputs, self.dense.kernel[:, columns])
-        if self.use_bias:
-            outputs = outputs + self.dense.bias[columns]
-        return self._split_copies(outputs, stop - start)
+        if self.has_dense:
+            start, stop, _ = copies.indices(self.copies)
+            columns = slice(start * self.width, stop * self.width)
+            inputs = ops.matmul(inputs, self.dense.kernel[:, columns])
+            if self.dense.use_bias:
+                inputs = inputs + self.dense.bias[columns]
+            inputs = self._split_copies(inputs, stop - start)
+        return self.pqc.expectation(inputs, copies=copies) if self.quantum else inputs
 
     def _split_copies(self, outputs: Any, copies: int) -> Any:
         leading = [-1 if size is None else size for size in outputs.shape[:-1]]
@@ -215,5 +230,6 @@ class Projection(keras.layers.Layer):
             "use_bias": self.use_bias,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
         }

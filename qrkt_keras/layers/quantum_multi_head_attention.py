@@ -80,6 +80,8 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         template: Name of a circuit template, or a `CircuitSpec` of `num_heads * key_dim` inputs
             and observables.
         num_ansatz_layers: Layers of the template.
+        trainable_encoding: Whether Dense layers make the angles that the circuits encode, see
+            `Projection`; otherwise features are angles.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights.
         qkv_bias: Whether the twin's query, key and value have biases; its output has one.
@@ -122,6 +124,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         quantum: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_encoding: bool = False,
         engine: str = "auto",
         dropout: float = 0.0,
         qkv_bias: bool = True,
@@ -134,6 +137,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
         self.quantum = bool(quantum)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
+        self.trainable_encoding = bool(trainable_encoding)
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
@@ -157,6 +161,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
             "quantum": self.quantum,
             "template": self.template,
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dtype": self.dtype_policy,
         }
@@ -313,6 +318,7 @@ class QuantumMultiHeadAttention(keras.layers.Layer):
             "quantum": self.quantum,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
             "qkv_bias": self.qkv_bias,

@@ -37,6 +37,8 @@ class TransformerVectorField(keras.layers.Layer):
         quantum: `False` for the classical twin.
         template: Name of a circuit template, or a `CircuitSpec` that fits both widths.
         num_ansatz_layers: Layers of the template.
+        trainable_encoding: Whether Dense layers make the angles that the circuits encode, see
+            `Projection`; otherwise features are angles.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on both branches.
         qkv_bias: Whether the twin's query, key and value have biases.
@@ -63,6 +65,7 @@ class TransformerVectorField(keras.layers.Layer):
         quantum: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_encoding: bool = False,
         engine: str = "auto",
         dropout: float = 0.0,
         qkv_bias: bool = True,
@@ -76,6 +79,7 @@ class TransformerVectorField(keras.layers.Layer):
         self.quantum = bool(quantum)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
+        self.trainable_encoding = bool(trainable_encoding)
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
@@ -96,6 +100,7 @@ class TransformerVectorField(keras.layers.Layer):
         self.attention = QuantumMultiHeadAttention(
             self.num_heads,
             key_dim,
+            trainable_encoding=self.trainable_encoding,
             dropout=self.dropout,
             qkv_bias=self.qkv_bias,
             scale=self.scale,
@@ -138,6 +143,7 @@ class TransformerVectorField(keras.layers.Layer):
             "quantum": self.quantum,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
             "qkv_bias": self.qkv_bias,
@@ -166,6 +172,8 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
         quantum: `False` for the classical twin.
         template: Name of a circuit template, or a `CircuitSpec` that fits both widths.
         num_ansatz_layers: Layers of the template.
+        trainable_encoding: Whether Dense layers make the angles that the circuits encode, see
+            `Projection`; otherwise features are angles.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on both branches of each stage.
         epsilon: Of the layer normalisation.
@@ -206,6 +214,7 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
         quantum: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_encoding: bool = False,
         engine: str = "auto",
         dropout: float = 0.0,
         epsilon: float = EPSILON,
@@ -227,6 +236,7 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
         self.quantum = bool(quantum)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
+        self.trainable_encoding = bool(trainable_encoding)
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
@@ -262,6 +272,7 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
             quantum=self.quantum,
             template=self.template,
             num_ansatz_layers=self.num_ansatz_layers,
+            trainable_encoding=self.trainable_encoding,
             engine=self.engine,
             dropout=self.dropout,
             qkv_bias=self.qkv_bias,
@@ -295,6 +306,7 @@ class RungeKuttaTransformerBlock(keras.layers.Layer):
             "quantum": self.quantum,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
             "epsilon": self.epsilon,

@@ -40,6 +40,8 @@ class TransformerDecoderBlock(keras.layers.Layer):
         quantum: `False` for the classical twin, where `W_o` is a Dense layer.
         template: Name of a circuit template, or a `CircuitSpec` that fits both widths.
         num_ansatz_layers: Layers of the template.
+        trainable_encoding: Whether Dense layers make the angles that the circuits encode, see
+            `Projection`; otherwise features are angles.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on the three branches.
 
@@ -76,6 +78,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         quantum: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_encoding: bool = False,
         engine: str = "auto",
         dropout: float = 0.0,
         **kwargs: Any,
@@ -89,6 +92,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         self.quantum = bool(quantum)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
+        self.trainable_encoding = bool(trainable_encoding)
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
@@ -105,7 +109,12 @@ class TransformerDecoderBlock(keras.layers.Layer):
         }
         self.attention_norm = self._normalization("attention_norm")
         self.attention = QuantumMultiHeadAttention(
-            self.num_heads, key_dim, dropout=self.dropout, name="attention", **settings
+            self.num_heads,
+            key_dim,
+            trainable_encoding=self.trainable_encoding,
+            dropout=self.dropout,
+            name="attention",
+            **settings,
         )
         self.source_norm = self._normalization("source_norm")
         self.source_attention = SourceAttention(
@@ -116,7 +125,12 @@ class TransformerDecoderBlock(keras.layers.Layer):
             name="source_attention",
         )
         self.source_attention.build(target_shape, source_shape)
-        self.source_projection = Projection(target_shape[-1], name="source_projection", **settings)
+        self.source_projection = Projection(
+            target_shape[-1],
+            trainable_encoding=self.trainable_encoding,
+            name="source_projection",
+            **settings,
+        )
         self.feed_forward_norm = self._normalization("feed_forward_norm")
         self.feed_forward = QuantumFeedForward(self.mlp_dim, name="feed_forward", **settings)
         for layer in (
@@ -177,6 +191,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
             "quantum": self.quantum,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
         }

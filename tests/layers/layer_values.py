@@ -45,6 +45,7 @@ def layers():
         yield f"encoder_{kind}", TransformerEncoderBlock(2, 3, **settings), [TOKENS]
         yield f"decoder_{kind}", TransformerDecoderBlock(2, 3, **settings), [TOKENS, SOURCE]
         yield f"rk4_{kind}", RungeKuttaTransformerBlock(2, 3, "rk4", **settings), [TOKENS]
+    yield "encoded", QuantumMultiHeadAttention(2, 3, trainable_encoding=True), [TOKENS]
     shared = {"share_weights": True, "residual": "normalized"}
     yield "gated", RungeKuttaTransformerBlock(2, 3, "rk2_gated", **shared), [TOKENS]
     yield "learned", RungeKuttaResidual(QuantumFeedForward(3), "rk2_learned"), [TOKENS]

@@ -28,6 +28,18 @@ def test_contract(quantum, num_params, copies):
     )
 
 
+@pytest.mark.parametrize("copies", [None, 3])
+def test_contract_of_a_trainable_encoding(copies):
+    run_layer_test(
+        Projection,
+        {"width": 4, "copies": copies, "trainable_encoding": True},
+        inputs={"inputs": (3, 5, 4)},
+        output_shape=(3, 5, 4) if copies is None else (3, 5, copies, 4),
+        num_params=20 * (copies or 1),
+        num_trainable_weights=2,
+    )
+
+
 def test_contract_of_an_own_circuit():
     run_layer_test(
         Projection,
@@ -47,18 +59,35 @@ def test_copies_in_numpy():
         np.testing.assert_allclose(result[:, :, copy], ry_ring(X, angles[copy]), atol=2e-6)
 
 
-@pytest.mark.parametrize("quantum", [True, False])
+def test_a_trainable_encoding_in_numpy():
+    layer = Projection(4, copies=3, trainable_encoding=True)
+    result = array(layer(X))
+    kernels = np.split(array(layer.dense.kernel), 3, axis=1)
+    for copy, (kernel, angles) in enumerate(zip(kernels, array(layer.pqc.angles), strict=True)):
+        np.testing.assert_allclose(result[:, :, copy], ry_ring(X @ kernel, angles), atol=2e-6)
+
+
+def test_the_twin_has_no_encoding_of_its_own():
+    layer = Projection(4, quantum=False, trainable_encoding=True)
+    layer.build((None, 4))
+    assert layer.count_params() == 20
+
+
+FORMS = [{}, {"quantum": False}, {"trainable_encoding": True}]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("copies", [slice(0, 1), slice(1, 3), slice(None), slice(-1, None)])
-def test_some_copies_are_those_of_all(quantum, copies):
-    layer = Projection(4, copies=3, quantum=quantum)
+def test_some_copies_are_those_of_all(form, copies):
+    layer = Projection(4, copies=3, **form)
     whole = array(layer(X))
     np.testing.assert_allclose(array(layer.project(X, copies)), whole[:, :, copies], atol=1e-6)
 
 
-@pytest.mark.parametrize("quantum", [True, False])
-def test_two_axes_may_be_unknown(quantum):
+@pytest.mark.parametrize("form", FORMS)
+def test_two_axes_may_be_unknown(form):
     inputs = keras.Input((None, 4))
-    model = keras.Model(inputs, Projection(4, copies=3, quantum=quantum)(inputs))
+    model = keras.Model(inputs, Projection(4, copies=3, **form)(inputs))
     assert model.predict(X, verbose=0).shape == (2, 5, 3, 4)
 
 

@@ -58,6 +58,17 @@ def test_contract_of_the_vector_field():
     )
 
 
+def test_contract_of_a_trainable_encoding():
+    run_layer_test(
+        RungeKuttaTransformerBlock,
+        {"num_heads": 2, "mlp_dim": 3, "solver": "rk2", "trainable_encoding": True},
+        inputs={"inputs": (3, 4, 6)},
+        output_shape=(3, 4, 6),
+        num_params=12 + 2 * (72 + 4 * 36),
+        num_trainable_weights=2 + 2 * 9,
+    )
+
+
 @pytest.mark.parametrize("quantum", [True, False])
 @pytest.mark.parametrize("share_weights", [True, False])
 @pytest.mark.parametrize("residual", ["identity", "normalized"])

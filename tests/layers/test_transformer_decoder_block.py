@@ -32,6 +32,17 @@ def test_contract_of_the_decoder(quantum, variant):
     )
 
 
+def test_contract_of_a_trainable_encoding():
+    run_layer_test(
+        TransformerDecoderBlock,
+        {"num_heads": 2, "mlp_dim": 3, "trainable_encoding": True},
+        inputs={"target": (3, 4, 6), "source": (3, 5, 6)},
+        output_shape=(3, 4, 6),
+        num_params=114 + 5 * 36,
+        num_trainable_weights=17,
+    )
+
+
 @pytest.mark.parametrize("quantum", [True, False])
 def test_decoder_in_numpy(quantum):
     layer = TransformerDecoderBlock(2, 3, quantum=quantum)

@@ -29,6 +29,18 @@ def test_contract_of_the_encoder(quantum):
     )
 
 
+def test_contract_of_a_trainable_encoding():
+    run_layer_test(
+        TransformerEncoderBlock,
+        {"num_heads": 2, "mlp_dim": 3, "trainable_encoding": True},
+        inputs={"inputs": (3, 4, 6)},
+        output_shape=(3, 4, 6),
+        num_params=96 + 4 * 36,
+        num_trainable_weights=13,
+        num_seed_generators=0,
+    )
+
+
 @pytest.mark.parametrize("quantum", [True, False])
 def test_encoder_in_numpy(quantum):
     layer = TransformerEncoderBlock(2, 3, quantum=quantum)

@@ -77,6 +77,43 @@ def test_circuits_in_one_network_only():
     assert sizes(QRKTGAN.from_config(mixed.get_config())) == sizes(mixed)
 
 
+def test_a_trainable_encoding_lets_a_circuit_see_every_feature():
+    """With `ry_ring` a query is a function of one feature, unless Dense layers mix them first."""
+    features = np.random.default_rng(0).normal(size=(1, 16)).astype("float32")
+
+    def features_seen(gan):
+        projection = gan.generator.get_layer("block_1_1").attention.input_projection
+        with tf.GradientTape() as tape:
+            x = tf.constant(features)
+            tape.watch(x)
+            query = projection(x)[:, 0, 5]
+        return np.count_nonzero(tape.gradient(query, x))
+
+    plain, encoded = small(), small(trainable_encoding=True)
+    assert (features_seen(plain), features_seen(encoded)) == (1, 16)
+    # A kernel for each of the four circuits of each of the blocks.
+    kernels = [4 * 16**2 + 4 * 4**2, 4 * 8**2]
+    assert np.subtract(sizes(encoded), sizes(plain)).tolist() == kernels
+    assert sizes(QRKTGAN.from_config(encoded.get_config())) == sizes(encoded)
+    assert sizes(small(quantum=False, trainable_encoding=True)) == sizes(small(quantum=False))
+
+
+def test_the_scale_of_attention():
+    noise = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    thesis, same, sharper = (
+        small(dropout=0.0, widths=(16,), depths=(1,), image_shape=(4, 4, 1), patch_size=2, **scale)
+        for scale in ({}, {"attention_scale": 16**-0.5}, {"attention_scale": 1.0})
+    )
+    for gan in (same, sharper):
+        gan.set_weights(thesis.get_weights())
+    images = thesis.generator(noise)
+    np.testing.assert_allclose(same.generator(noise), images, atol=1e-6)
+    assert np.abs(sharper.generator(noise) - images).max() > 1e-3
+    assert sharper.get_config()["attention_scale"] == 1.0
+    with pytest.raises(ValueError, match="Received: attention_scale=0$"):
+        small(attention_scale=0)
+
+
 def test_frozen_circuits_are_not_trained():
     gan = small(trainable_circuits=False)
     assert gan.pqcs and not any(layer.trainable_variables for layer in gan.pqcs)

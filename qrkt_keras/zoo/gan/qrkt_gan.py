@@ -32,10 +32,10 @@ class QRKTGAN(GAN):
     The generator makes a few wide tokens of noise, and ever more and narrower ones by pixel
     shuffle; its last stage is a step of a Runge-Kutta method whose stages share their weights. The
     discriminator is a vision transformer that reads a class token. In both, query, key, value and
-    output are four independent circuits of as many qubits as a token has features, without any
-    Dense layer, and feed-forward is `W_2 gelu(<O>(W_1 u + b_1, theta)) + b_2`. Source: C.-A.
-    Ripanu, *QRKT-GAN*, UPB Bucharest 2024; the circuits' form is this project's, for the published
-    one does not run.
+    output are four independent circuits of as many qubits as a token has features, by default
+    without any Dense layer, and feed-forward is `W_2 gelu(<O>(W_1 u + b_1, theta)) + b_2`. Source:
+    C.-A. Ripanu, *QRKT-GAN*, UPB Bucharest 2024; the circuits' form is this project's, for the
+    published one does not run.
 
     By default it has the thesis' size, with circuits of up to 384 qubits.
 
@@ -60,6 +60,9 @@ class QRKTGAN(GAN):
             network with circuits and 4 in one without.
         template: Name of a circuit template.
         num_ansatz_layers: Layers of the template.
+        trainable_encoding: Whether Dense layers without bias make the angles that the circuits of
+            attention encode. Without them, the thesis' form, features are angles, and `ry_ring`
+            lets a query see one feature only.
         trainable_circuits: `False` leaves the circuits' angles as they are drawn: what is learned
             then is learned around them.
         engine: Engine that computes the circuits.
@@ -106,6 +109,7 @@ class QRKTGAN(GAN):
         mlp_ratio: int | None = None,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_encoding: bool = False,
         trainable_circuits: bool = True,
         engine: str = "auto",
         dropout: float = 0.5,
@@ -140,6 +144,7 @@ class QRKTGAN(GAN):
                 quantum=own,
                 template=template,
                 num_ansatz_layers=num_ansatz_layers,
+                trainable_encoding=trainable_encoding,
                 engine=engine,
                 dropout=dropout,
             )
@@ -190,6 +195,7 @@ class QRKTGAN(GAN):
             "mlp_ratio": mlp_ratio,
             "template": template_config(template),
             "num_ansatz_layers": num_ansatz_layers,
+            "trainable_encoding": bool(trainable_encoding),
             "trainable_circuits": bool(trainable_circuits),
             "dropout": dropout,
             "num_classes": num_classes,

@@ -282,9 +282,10 @@ def _training() -> list[Case]:
 
 
 def _gans() -> list[Case]:
-    preset, contestants = "qrkt_gan_mnist", ("qrkt-tf", "qrkt-tf-xla")
+    contestants = ("qrkt-tf", "qrkt-tf-xla")
     cases = [
         Case(f"{preset}-{kind}", "GAN step", kind, 32, contestants, preset=preset)
+        for preset in ("qrkt_gan_mnist", "qrkt_gan_mnist_thesis")
         for kind in ("critic", "generator")
     ]
     whole = Case(

@@ -43,10 +43,11 @@ def main() -> None:
     parser.add_argument("data", choices=sorted(PRESETS))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="by default all of them")
+    parser.add_argument("--seeds", nargs="+", type=int, help="by default three, or one of CIFAR-10")
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
     models = options.models or FORMS[options.data]
-    jobs = [(seed, model) for seed in SEEDS[options.data] for model in models]
+    jobs = [(seed, model) for seed in options.seeds or SEEDS[options.data] for model in models]
     folders = {job: options.runs / f"{options.data}_{job[1]}_{job[0]}" for job in jobs}
     for (seed, model), folder in folders.items():
         if options.report or is_finished(folder):
@@ -62,7 +63,8 @@ def main() -> None:
     if not rows:
         sys.exit("No run is finished.")
     write_csv(options.data, rows)
-    write_picture(options.data, {job: folders[job] for job in rows if job[0] == 0})
+    first = min(seed for seed, _ in rows)
+    write_picture(options.data, {job: folders[job] for job in rows if job[0] == first})
     print("\n".join(table(rows)))
 
 
@@ -143,7 +145,7 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def write_picture(data: str, folders: dict) -> None:
-    """Samples of seed 0 side by side, with real images first."""
+    """Samples of one seed side by side, with real images first."""
     import matplotlib.pyplot as plt
     from PIL import Image
 

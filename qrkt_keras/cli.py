@@ -33,7 +33,14 @@ from qrkt_keras import solvers
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
-    from qrkt_keras.training import GANMeasures, GANRecipe, GANResult, Recipe, Scores
+    from qrkt_keras.training import (
+        FeatureExtractor,
+        GANMeasures,
+        GANRecipe,
+        GANResult,
+        Recipe,
+        Scores,
+    )
     from qrkt_keras.zoo import GAN, FeatureNetwork, Preset, QViT
 
 DEFAULT_DATA = "digits"
@@ -246,23 +253,33 @@ def _check_fits(model: QViT, name: str, data: str) -> None:
 
 
 def _trained_model(
-    preset: str, engine: str | None, *, is_gan: bool | None = False
-) -> tuple[QViT | GAN, Preset]:
-    """A classifier, a GAN or either with its weights; untrained, its answers would be noise."""
+    preset: str, engine: str | None, *kinds: str
+) -> tuple[QViT | GAN | FeatureNetwork, Preset]:
+    """A model of one of these kinds with its weights; untrained, its answers would be noise."""
     from qrkt_keras import zoo
 
     where, name = _located(preset)
     source = zoo.read_preset(where)
+    kind = _kind(source)
+    if kind not in kinds:
+        wanted = " or ".join(f"a {kind}'s" for kind in kinds)
+        raise ValueError(f"The preset must be {wanted}. Received: {preset!r}, {source.class_name}")
     if source.weights is None:
         raise ValueError(
             f"The preset has no trained weights yet. `qrkt train {shlex.quote(preset)}` trains it "
             f"into the folder runs/{name}, which can be given here then. Received: {preset!r}"
         )
-    model = zoo.from_preset(source, **_given({"engine": engine}))
-    if is_gan is not None and isinstance(model, zoo.GAN) != is_gan:
-        wanted = "a GAN's" if is_gan else "a classifier's"
-        raise ValueError(f"The preset must be {wanted}. Received: {preset!r}, {source.class_name}")
-    return model, source
+    return zoo.from_preset(source, **_given({"engine": engine})), source
+
+
+def _kind(source: Preset) -> str:
+    """What a preset's model does."""
+    from qrkt_keras import zoo
+
+    model_class = zoo.model_classes()[source.class_name]
+    if issubclass(model_class, zoo.GAN):
+        return "GAN"
+    return "feature network" if model_class is zoo.FeatureNetwork else "classifier"
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -276,6 +293,15 @@ PresetOrFolder = Annotated[
 ]
 Engine = Annotated[
     str | None, typer.Option(help="Engine that computes the circuits, see `qrkt about`.")
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRESET|FOLDER|inception",
+        help="What a GAN's images are measured by: a feature network, or the literature's "
+        "Inception network (`inception`, or the folder of its SavedModel).",
+        show_default="features_DATA",
+    ),
 ]
 
 
@@ -332,6 +358,13 @@ def train(
         bool,
         typer.Option("--freeze-circuits", help="Leave a GAN's circuits as they are drawn."),
     ] = False,
+    conditional: Annotated[
+        bool, typer.Option("--conditional", help="Train a GAN that is told the class to make.")
+    ] = False,
+    features: Features = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write a GAN's pictures and logs for TensorBoard.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the scores only.")] = False,
 ) -> None:
     """Train a model on a data set.
@@ -347,7 +380,8 @@ def train(
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
     asked = zip(_FORMS, (classical, classical_discriminator, freeze_circuits), strict=True)
     forms = [form for form, given in asked if given]
-    output = output or Path("runs") / "".join([name, *(_FORMS[form][0] for form in forms)])
+    suffix = "".join(_FORMS[form][0] for form in forms) + "_conditional" * conditional
+    output = output or Path("runs") / f"{name}{suffix}"
     if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(
             "The folder is not empty: --resume continues the run in it, --overwrite replaces it, "
@@ -359,8 +393,9 @@ def train(
         "learning_rate": learning_rate,
         "seed": seed,
     }
-    options = {"data": data, **in_recipe, "engine": engine, "output": output}
-    command = _train_command(preset, forms, options)
+    options = {"data": data, **in_recipe, "engine": engine, "features": features}
+    flags = forms + ["--conditional"] * conditional + ["--tensorboard"] * tensorboard
+    command = _train_command(preset, flags, options | {"output": output})
 
     with _tensorflow():
         import keras
@@ -374,14 +409,28 @@ def train(
                 "The preset does not say how and on which data set it is trained; "
                 f"save_to_preset(recipe=..., data=...) writes that down. Received: {where!r}"
             )
-        is_gan = isinstance(source.recipe, training.GANRecipe)
+        kind = _kind(source)
+        if kind == "feature network":
+            raise ValueError(
+                "Classifiers and GANs are trained here; zoo/features/train.py trains the networks "
+                f"that measure GANs. Received: {preset!r}"
+            )
+        is_gan = kind == "GAN"
+        if not is_gan:
+            _only_of_gans(conditional=conditional, features=features, tensorboard=tensorboard)
+        own = {}
         if is_gan:
+            own = {"feature_network": _feature_network(data, features), "tensorboard": tensorboard}
             rate = in_recipe.pop("learning_rate")
             in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
             changes = _given({"engine": engine}) | {_FORMS[form][1]: False for form in forms}
+            if is_gan:
+                changes["seed"] = recipe.seed
+            if conditional:
+                changes["num_classes"] = datasets.info(data).num_classes
             model = zoo.from_preset(source, load_weights=False, **changes)
             if not is_gan:
                 _check_fits(model, name, data)
@@ -400,7 +449,7 @@ def train(
                 data,
                 recipe,
                 output_dir=output,
-                **({"feature_network": _feature_network(data)} if is_gan else {}),
+                **own,
                 resume=resume,
                 overwrite=overwrite,
                 callbacks=[callback],
@@ -444,9 +493,9 @@ def train(
         _say_results(output)
 
 
-def _train_command(preset: str | None, forms: list[str], options: Mapping[str, Any]) -> str:
+def _train_command(preset: str | None, flags: list[str], options: Mapping[str, Any]) -> str:
     """The command that does the same again."""
-    words = ["qrkt", "train", *([preset] if preset else []), *forms]
+    words = ["qrkt", "train", *([preset] if preset else []), *flags]
     for option, value in _given(options).items():
         words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)
@@ -454,6 +503,14 @@ def _train_command(preset: str | None, forms: list[str], options: Mapping[str, A
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _only_of_gans(**options: Any) -> None:
+    for option, value in options.items():
+        if value:
+            raise ValueError(
+                f"--{option} is for GANs, and the preset is a classifier's. Received: {value}"
+            )
 
 
 def _remove_results(output: Path) -> None:
@@ -491,12 +548,18 @@ def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path)
         _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))
 
 
-def _feature_network(data: str) -> FeatureNetwork | None:
-    """What generated images of a data set are measured by, if there is a network for it."""
-    from qrkt_keras import zoo
+def _feature_network(data: str, features: str | None = None) -> FeatureExtractor | None:
+    """What generated images are measured by: what was asked for, or a data set's, if it has one."""
+    from qrkt_keras import training, zoo
 
-    name = f"features_{data}"
-    return zoo.FeatureNetwork.from_preset(name) if name in zoo.list_presets() else None
+    if features == "inception":
+        return training.InceptionFeatures()
+    if features is not None and (Path(features) / "saved_model.pb").is_file():
+        return training.InceptionFeatures(features)
+    name = features or f"features_{data}"
+    if features is None and name not in zoo.list_presets():
+        return None
+    return zoo.FeatureNetwork.from_preset(_located(name)[0])
 
 
 def _say_gan_header(name: str, model: GAN, data: str, recipe: GANRecipe, output: Path) -> None:
@@ -588,27 +651,28 @@ def evaluate(
     num: Annotated[
         int, typer.Option(min=2, help="Of a GAN: images generated, and real ones at most.")
     ] = 10_000,
+    features: Features = None,
     engine: Engine = None,
 ) -> None:
     """Score a trained model on a data set.
 
-    A classifier's accuracy, F1 and AUC; a GAN's FID, KID and Inception Score, by the feature
-    network of the data set.
+    A classifier's accuracy, F1 and AUC; a GAN's FID, KID and Inception Score.
     """
     if data is not None:
         datasets.info(data)
     with _tensorflow():
         from qrkt_keras import training, zoo
 
-        model, source = _trained_model(preset, engine, is_gan=None)
+        model, source = _trained_model(preset, engine, "classifier", "GAN", "feature network")
         data = data or source.data
         if data is None:
             raise ValueError(
                 f"The preset does not say its data set: name one with --data. Received: {preset!r}"
             )
         if isinstance(model, zoo.GAN):
-            _evaluate_gan(model, data, split, num)
+            _evaluate_gan(model, data, split, num, features)
             return
+        _only_of_gans(features=features)
         _check_fits(model, _located(preset)[1], data)
         images, labels = datasets.arrays(data, split)
         with _status(f"Evaluating {len(labels):,} images …"):
@@ -617,14 +681,14 @@ def evaluate(
     _console().print(_score_table({f"{data} {split}": scores}))
 
 
-def _evaluate_gan(model: GAN, data: str, split: str, num: int) -> None:
+def _evaluate_gan(model: GAN, data: str, split: str, num: int, features: str | None) -> None:
     from qrkt_keras import training
 
-    network = _feature_network(data)
+    network = _feature_network(data, features)
     if network is None:
         raise ValueError(
-            "Generated images are measured by a preset features_DATA, and there is none for this "
-            f"data set. Received: data={data!r}"
+            "There is no preset features_DATA for this data set: --features names what generated "
+            f"images are measured by. Received: data={data!r}"
         )
     images = datasets.resized(datasets.arrays(data, split)[0][:num], model.image_shape[:2])
     with _status(f"Generating and measuring {num:,} images …"):
@@ -649,7 +713,7 @@ def predict(
     with _tensorflow():
         from qrkt_keras import training
 
-        model, _ = _trained_model(preset, engine)
+        model, _ = _trained_model(preset, engine, "classifier")
         read, errors = {}, []
         for image in images:
             try:
@@ -696,7 +760,12 @@ def generate(
     truncation: Annotated[
         float | None, typer.Option(help="Largest absolute value of the noise.")
     ] = None,
+    label: Annotated[
+        int | None,
+        typer.Option(min=0, help="Class of all images; by default the classes in turn."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+    engine: Engine = None,
 ) -> None:
     """Make images with a trained GAN, as one picture."""
     if output.suffix.lower() != ".png":
@@ -704,9 +773,10 @@ def generate(
     with _tensorflow():
         from qrkt_keras import training
 
-        model, _ = _trained_model(preset, None, is_gan=True)
+        model, _ = _trained_model(preset, engine, "GAN")
         with _status(f"Generating {num:,} images …"):
-            images = model.generate(num, seed=seed, truncation=truncation)
+            labels = None if label is None else [label] * num
+            images = model.generate(num, seed=seed, truncation=truncation, labels=labels)
         training.grid_picture(images, output)
     _say(f"{output} shows {num:,} images of seed {seed}")
 
@@ -733,7 +803,7 @@ def export(
     with _tensorflow():
         from qrkt_keras import serving
 
-        model, _ = _trained_model(preset, engine, is_gan=None)
+        model, _ = _trained_model(preset, engine, "classifier", "GAN")
         with _status("Writing the SavedModel …"):
             written = serving.export_for_serving(model, output, overwrite=overwrite)
     folder = output.resolve()

@@ -860,5 +860,51 @@ def test_frozen_circuits(gan_run, tmp_path):
     assert "--freeze-circuits" in metadata["command"]
 
 
+def test_a_conditional_gan_and_its_options(gan_run, tmp_path):
+    """Classes, another feature network, TensorBoard, and a seed that is the noise's too."""
+    features = cli._packaged_presets()["features_digits"]
+    folder = tmp_path / "run"
+    done = qrkt(
+        *("train", gan_run[0].parent / "small", "--output", folder, "--conditional"),
+        *("--tensorboard", "--seed", 5, "--features", features),
+    )
+    assert done.exit_code == 0, done.output
+    config = json.loads((folder / "preset" / "config.json").read_text())["config"]
+    assert (config["num_classes"], config["seed"]) == (10, 5)
+    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
+    assert metadata["scores"]["feature_network"] == "features_digits"
+    assert "--conditional --tensorboard" in metadata["command"]
+    assert list(folder.rglob("events.out.tfevents.*"))
+    for label in (3, 4):
+        picture = tmp_path / f"{label}.png"
+        done = qrkt("generate", folder, "--num", 4, "--label", label, "--output", picture)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "3.png").read_bytes() != (tmp_path / "4.png").read_bytes()
+    assert "from 0 to 9" in refused("generate", folder, "--label", 10)
+    assert refused("generate", gan_run[0], "--label", 1).startswith("This GAN has no classes.")
+
+
+def test_what_measures_may_be_the_literatures(gan_run, monkeypatch, tmp_path):
+    monkeypatch.setenv("QRKT_INCEPTION", str(tmp_path / "none"))
+    done = qrkt("evaluate", gan_run[0], "--features", "inception")
+    assert done.exit_code == 1 and f"QRKT_INCEPTION: {tmp_path / 'none'}" in done.stderr
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    done = qrkt("evaluate", gan_run[0], "--features", tmp_path)
+    assert done.exit_code == 1 and str(tmp_path) in done.stderr
+
+
+def test_options_of_gans_are_refused_for_classifiers(run, small_preset, in_empty_folder):
+    assert refused("train", small_preset, "--conditional").startswith("--conditional is for GANs")
+    assert refused("evaluate", run[0], "--features", "x").endswith("Received: x")
+
+
+def test_a_feature_network_is_scored_and_no_more(in_empty_folder):
+    done = qrkt("evaluate", "features_digits")
+    assert done.exit_code == 0 and "99.7" in done.stdout
+    assert refused("train", "features_digits").endswith("Received: 'features_digits'")
+    for command in (["predict", "x.png", "--preset"], ["export"], ["generate"]):
+        assert refused(*command, "features_digits").endswith("'features_digits', FeatureNetwork")
+
+
 def test_a_classifier_does_not_generate(run):
     assert refused("generate", run[0]).startswith("The preset must be a GAN's. Received: ")

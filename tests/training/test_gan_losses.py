@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from qrkt_keras.circuits import templates
+from qrkt_keras.layers import PQC
 from qrkt_keras.training import GAN_LOSSES, GANLoss, drift_penalty, gradient_penalty
 from qrkt_keras.training.tfgan import tfgan_modules
 
@@ -196,7 +198,18 @@ def test_bad_logits_are_refused(name):
 # --- penalties ------------------------------------------------------------------------------
 
 
-def make_discriminator():
+def make_discriminator(quantum=False):
+    if quantum:
+        uniform = keras.initializers.RandomUniform
+        return keras.Sequential(
+            [
+                keras.Input((3, 2), dtype="float64"),
+                # A circuit of two angles on each of the three rows.
+                PQC(templates.ry_ring(2), initializer=uniform(0, 6), dtype="float64"),
+                keras.layers.Flatten(dtype="float64"),
+                keras.layers.Dense(1, kernel_initializer=uniform(-1, 1), dtype="float64"),
+            ]
+        )
     return keras.Sequential(
         [
             keras.Input((3, 2), dtype="float64"),
@@ -227,10 +240,11 @@ def norms_by_differences(discriminator, points, step=1e-5):
     return np.sqrt((gradients**2).sum(axis=1))
 
 
+@pytest.mark.parametrize("quantum", [False, True])
 @pytest.mark.parametrize("one_sided", [False, True])
 @pytest.mark.parametrize("target", [1.0, 0.4, 750.0])
-def test_penalty_is_its_formula(one_sided, target):
-    discriminator = make_discriminator()
+def test_penalty_is_its_formula(quantum, one_sided, target):
+    discriminator = make_discriminator(quantum)
     real, fake, alpha = examples()
     a = alpha[:, None, None]
     norms = norms_by_differences(discriminator, a * real + (1 - a) * fake)
@@ -261,10 +275,11 @@ def test_alpha_is_the_share_of_the_real_example():
     assert [penalty([a, a]) for a in (1.0, 0.5, 0.0)] == pytest.approx([4.0, 1.0, 0.0])
 
 
+@pytest.mark.parametrize("quantum", [False, True])
 @pytest.mark.parametrize("one_sided", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_penaltys_gradient_by_the_weights(one_sided, jit_compile):
-    discriminator = make_discriminator()
+def test_penaltys_gradient_by_the_weights(quantum, one_sided, jit_compile):
+    discriminator = make_discriminator(quantum)
     real, fake, alpha = examples()
 
     def penalty():

@@ -10,6 +10,7 @@ from typing import Any, Self, get_args, get_type_hints
 
 import keras
 
+from qrkt_keras.layers.diff_augment import OPERATIONS
 from qrkt_keras.training.gan_losses import GAN_LOSSES
 from qrkt_keras.training.schedules import warmup_cosine
 
@@ -183,7 +184,7 @@ class GANRecipe(_Fields):
         translation, cutout, cutout_probability: Of `layers.DiffAugment`.
         flip: Whether real images are mirrored at random.
         ema_images: Over how many images the generator's average reaches back.
-        seed: Seed of the order of the images.
+        seed: Seed of the order of the images and of `layers.DiffAugment`.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -237,7 +238,15 @@ class GANRecipe(_Fields):
             "ema_images",
         ):
             self._check(name, "positive", lambda value: value > 0)
-        self._check("loss", f"one of {GAN_LOSSES}", GAN_LOSSES.__contains__)
+        self._check("loss", f"one of {', '.join(GAN_LOSSES)}", GAN_LOSSES.__contains__)
+        for name in ("translation", "cutout", "cutout_probability"):
+            self._check(name, "between 0 and 1", lambda value: 0 <= value <= 1)
+        names = self.augment.split(",") if self.augment else []
+        self._check(
+            "augment",
+            f"some of {', '.join(OPERATIONS)}, each at most once, with commas and no spaces",
+            lambda _: set(names) <= set(OPERATIONS) and len(set(names)) == len(names),
+        )
 
     @property
     def images_per_step(self) -> int:

@@ -201,7 +201,20 @@ def test_a_gan_recipe_is_checked_json():
     assert GANRecipe.from_json(recipe.to_json()) == recipe
     assert recipe.images_per_step == 5 * 64
     for fields, message in [
-        ({"loss": "cross"}, "loss must be one of .*Received: loss='cross'"),
+        (
+            {"loss": "cross"},
+            "loss must be one of minimax, non_saturating, wasserstein, hinge, least_squares. "
+            "Received: loss='cross'$",
+        ),
+        ({"translation": -0.1}, "translation must be between 0 and 1. Received: translation=-0.1"),
+        ({"cutout": 1.1}, "cutout must be between 0 and 1. Received: cutout=1.1"),
+        ({"cutout_probability": 2.0}, "Received: cutout_probability=2.0"),
+        (
+            {"augment": "colour"},
+            "augment must be some of translation, .*Received: augment='colour'",
+        ),
+        ({"augment": "color,color"}, "each at most once.*Received: augment='color,color'"),
+        ({"augment": "color, cutout"}, "no spaces.*Received: augment='color, cutout'"),
         ({"beta_1": 1.0}, "beta_1 must be at least 0 and below 1. Received: beta_1=1.0"),
         ({"flip": 1}, "flip must be bool. Received: flip=1"),
         ({"penalty_target": 0.0}, "Received: penalty_target=0.0"),

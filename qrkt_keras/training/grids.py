@@ -9,10 +9,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.job import is_due
 
 # A grid's longer side is enlarged to about so many pixels, by whole factors.
 _SIDE = 512
+
+# What `SampleGrids` leaves in its folder.
+GRID_FILES = (f"epoch_{'[0-9]' * 4}.png", "events.out.tfevents.*")
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
@@ -83,7 +88,11 @@ class SampleGrids(keras.callbacks.Callback):
         every: Epochs between two pictures; the last epoch always has one.
         num: Images of a picture.
         seed: Seed of the noise.
-        tensorboard: Whether the pictures and the logs are written for TensorBoard, into the folder.
+        tensorboard: Whether the pictures, and the logs of every epoch, are written for TensorBoard,
+            into the folder.
+
+    Raises:
+        ValueError: If `every` or `num` is not a positive integer.
     """
 
     def __init__(
@@ -97,29 +106,38 @@ class SampleGrids(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.every = every
-        self.num = num
+        self.every = positive_integer("every", every)
+        self.num = positive_integer("num", num)
         self.seed = seed
         self.tensorboard = tensorboard
         self._writer = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        done = epoch + 1
-        if done % self.every and done != self.params.get("epochs"):
-            return
+        done, images = epoch + 1, None
         self.folder.mkdir(parents=True, exist_ok=True)
-        images = self.model.generate(self.num, seed=self.seed)
-        grid_picture(images, self.folder / f"epoch_{done:04d}.png")
+        if is_due(done, self.every, self.params["epochs"]):
+            images = self.model.generate(self.num, seed=self.seed)
+            grid_picture(images, self.folder / f"epoch_{done:04d}.png")
         if self.tensorboard:
-            self._write_summaries(done, image_grid(images), logs or {})
+            self._write_summaries(done, images, logs or {})
 
-    def _write_summaries(self, done: int, grid: np.ndarray, logs: dict[str, float]) -> None:
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _write_summaries(
+        self, done: int, images: np.ndarray | None, logs: dict[str, float]
+    ) -> None:
         import tensorflow as tf
 
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.folder))
         with self._writer.as_default(step=done):
-            tf.summary.image("samples", grid[None])
+            if images is not None:
+                tf.summary.image("samples", image_grid(images)[None])
             for name, value in logs.items():
-                tf.summary.scalar(name, value)
+                # What is not measured in every epoch is NaN in the others.
+                if math.isfinite(value):
+                    tf.summary.scalar(name, value)
         self._writer.flush()

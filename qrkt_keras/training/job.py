@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def prepared_folder(folder: Path, reports: Sequence[str], *, resume: bool, overw
 
     Args:
         folder: The folder.
-        reports: Names of the files that a finished job leaves there, removed where it is replaced.
+        reports: Names or patterns of the files that a job leaves there beside its checkpoint,
+            removed where it is replaced.
         resume: Whether a job that is there is continued.
         overwrite: Whether it is replaced.
 
@@ -49,25 +51,28 @@ def prepared_folder(folder: Path, reports: Sequence[str], *, resume: bool, overw
         ValueError: If it holds another job, or something else.
     """
     if resume and overwrite:
-        raise ValueError("A job is either continued or replaced. Received: resume and overwrite")
+        raise ValueError(
+            "A job is either continued or replaced. Received: resume=True, overwrite=True"
+        )
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir must be a folder. Received: {folder}")
+        raise ValueError(f"output_dir must be a folder. Received: output_dir={folder}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
     # A write that was killed leaves a hidden file, which the next write takes over.
     foreign = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
     if overwrite:
-        for name in reports:
-            (folder / name).unlink(missing_ok=True)
+        for file in [file for name in reports for file in folder.glob(name)]:
+            file.unlink()
     elif not resume and path.exists():
         raise ValueError(
             f"output_dir holds a job already ({_state(path)}): continue it with resume=True, "
-            f"replace it with overwrite=True, or choose another folder. Received: {folder}"
+            "replace it with overwrite=True, or choose another folder. "
+            f"Received: output_dir={folder}"
         )
     elif not path.exists() and foreign:
         raise ValueError(
             "output_dir must be empty or hold a job of this kind; overwrite=True uses it all the "
-            f"same. Received: {folder} with {', '.join(sorted(foreign)[:5])}"
+            f"same. Received: output_dir={folder} with {', '.join(sorted(foreign)[:5])}"
         )
     return folder
 
@@ -156,6 +161,16 @@ def fingerprint(*splits: Sequence[np.ndarray]) -> str:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
+
+
+def is_due(done: int, every: int, epochs: int) -> bool:
+    """Whether what is done every so many epochs, and after the last, is done after `done`."""
+    return done % every == 0 or done == epochs
+
+
+def without_nan(values: Iterable[float]) -> list[float | None]:
+    """Numbers as JSON data: None for what is no number."""
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,6 +20,7 @@ from qrkt_keras.training.job import (
     prepared_folder,
     run,
     steps_per_execution,
+    without_nan,
     write_json,
 )
 from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
@@ -111,12 +112,16 @@ def fit(
         The scores and the history.
 
     Raises:
+        TypeError: If the recipe is not a `Recipe`.
         ValueError: If an argument does not fit the others.
         CheckpointError: If the job in `output_dir` is damaged or is another one.
         DatasetNotFoundError: If the data set cannot be found.
         TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
-        FloatingPointError: If the loss or an output stops being a number.
+        FloatingPointError: If the loss, an output or a weight stops being a number; the last good
+            epoch's checkpoint stays.
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
     changes = {"seed": seed, "epochs": epochs}
     recipe = dataclasses.replace(
         recipe, **{name: value for name, value in changes.items() if value is not None}
@@ -252,10 +257,7 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
             "epochs": result.epochs,
             "best_epoch": result.best_epoch,
             "seconds": round(result.seconds, 1),
-            "history": {
-                name: [None if value != value else value for value in values]
-                for name, values in result.history.items()
-            },
+            "history": {name: without_nan(values) for name, values in result.history.items()},
         },
     )
     write_json(folder / "scores.json", result.to_scores())

@@ -12,6 +12,7 @@ import pytest
 from qrkt_keras import data
 from qrkt_keras.training import (
     CheckpointError,
+    GANRecipe,
     Recipe,
     TrainingInterrupted,
     classification_scores,
@@ -208,7 +209,9 @@ def test_a_damaged_checkpoint_is_refused(job, tmp_path):
 
 
 def test_a_folder_with_a_job_is_refused(job, tmp_path):
-    with pytest.raises(ValueError, match=rf"\(finished\).*resume=True.*Received: {job[0]}$"):
+    with pytest.raises(
+        ValueError, match=rf"\(finished\).*resume=True.*Received: output_dir={job[0]}$"
+    ):
         run(make_model(), job[0])
     with pytest.raises(TrainingInterrupted):
         run(make_model(), tmp_path, callbacks=[Interrupt(1)])
@@ -219,7 +222,7 @@ def test_a_folder_with_a_job_is_refused(job, tmp_path):
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     for resume in (False, True):
-        with pytest.raises(ValueError, match=rf"Received: {tmp_path} with thesis\.tex$"):
+        with pytest.raises(ValueError, match=rf"Received: output_dir={tmp_path} with thesis\.tex$"):
             run(make_model(), tmp_path, resume=resume)
     run(make_model(), tmp_path, overwrite=True, epochs=1)
     assert (tmp_path / "thesis.tex").exists()
@@ -237,12 +240,14 @@ def test_overwrite_replaces_a_job(tmp_path):
 
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=rf"must be a folder\. Received: {tmp_path}/file$"):
+    with pytest.raises(
+        ValueError, match=rf"must be a folder\. Received: output_dir={tmp_path}/file$"
+    ):
         run(make_model(), tmp_path / "file")
 
 
 def test_resume_and_overwrite_exclude_each_other(tmp_path):
-    with pytest.raises(ValueError, match=r"Received: resume and overwrite$"):
+    with pytest.raises(ValueError, match=r"Received: resume=True, overwrite=True$"):
         run(make_model(), tmp_path, resume=True, overwrite=True)
 
 
@@ -303,6 +308,11 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, options, mess
     with pytest.raises(ValueError, match=message):
         run(make_model(), tmp_path / "job", **options)
     assert not (tmp_path / "job").exists()
+
+
+def test_a_recipe_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"a Recipe\. Received: recipe=GANRecipe\(epochs=1, "):
+        run(make_model(), tmp_path / "job", GANRecipe(epochs=1))
 
 
 def test_a_model_with_the_wrong_outputs_is_refused(tmp_path):

@@ -26,7 +26,7 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -237,6 +237,20 @@ def restore_model_state(
         variable.assign(array)
 
 
+def model_identity(model: keras.Model) -> Any:
+    """A model's configuration as JSON data, but for the engine, which changes no weight."""
+    return {"class": type(model).__name__, **_without_engines(model.get_config())}
+
+
+def _without_engines(value: Any) -> Any:
+    # Nor without a name's automatic number, which layers inside a configuration have too.
+    if isinstance(value, Mapping):
+        return {name: _without_engines(item) for name, item in value.items() if name != "engine"}
+    if isinstance(value, (list, tuple)):
+        return [_without_engines(item) for item in value]
+    return _plain(value) if isinstance(value, str) else value
+
+
 def _named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     if not model.built:
         raise ValueError(
@@ -381,7 +395,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         model.fit(batches_from(start), initial_epoch=start, callbacks=[..., checkpoint])
         checkpoint.restore_best(model)
 
-    Put it after every callback that adds to the logs.
+    Put it after every callback that adds to the logs. When a loss or a weight is no longer a finite
+    number it stops the training by a `FloatingPointError`, and never writes such a state.
 
     Args:
         path: The file.
@@ -421,6 +436,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.seconds = 0.0
         self._best: dict[str, np.ndarray] = {}
         self._since = 0.0
+        self._is_saved = False
 
     def restore(self, model: keras.Model) -> int:
         """Continues the job in the file.
@@ -464,6 +480,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.history = {name: list(values) for name, values in metadata["history"].items()}
         self.best_epoch = metadata["best_epoch"]
         self.seconds = metadata["seconds"]
+        self._is_saved = True
         return self.epoch
 
     def restore_best(self, model: keras.Model) -> None:
@@ -475,7 +492,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._since = time.monotonic()
         if self.epoch == 0:
             # From here on the job can be continued, whatever its initial weights were.
-            self._save()
+            self._save(self._finite_state(1))
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        # Means over the epoch so far: what was no number once stays none.
+        self._check_losses(logs or {}, f"after step {batch + 1} in epoch {self.epoch + 1}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         logs = {name: float(value) for name, value in (logs or {}).items()}
@@ -484,17 +505,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"monitor must name one of the logs {sorted(logs)}. "
                 f"Received: monitor={self.monitor!r}"
             )
-        for name, value in logs.items():
-            if name in _LOSSES and not math.isfinite(value):
-                raise FloatingPointError(
-                    "The training loss is no longer a number: a lower learning rate or a longer "
-                    f"warm-up may help. {self.path} holds the epochs before. "
-                    f"Received: {name}={value} in epoch {epoch + 1}"
-                )
+        self._check_losses(logs, f"in epoch {epoch + 1}")
+        state = self._finite_state(epoch + 1)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         self.epoch = epoch + 1
-        state = model_state(self.model)
         if self._is_best():
             self.best_epoch = self.epoch
             self._best = _group(state, "model")
@@ -516,8 +531,33 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             return False
         return self.best_epoch == 0 or rank > self._rank(self.best_epoch)
 
-    def _save(self, state: Mapping[str, np.ndarray] | None = None) -> None:
-        arrays = dict(model_state(self.model) if state is None else state) | generator_state()
+    def _check_losses(self, logs: Mapping[str, float], when: str) -> None:
+        for name in _LOSSES:
+            if not math.isfinite(logs.get(name, 0.0)):
+                self._stop(f"{name}={logs[name]} {when}")
+
+    def _finite_state(self, epoch: int) -> dict[str, np.ndarray]:
+        """The model's state; a last step may have spoiled it without the losses showing it yet."""
+        state = model_state(self.model)
+        for name, array in state.items():
+            finite = np.isfinite(array)
+            # Metrics may be unknown, as the losses themselves may not.
+            if not finite.all() and not name.startswith("metrics/"):
+                self._stop(f"{name}={array[~finite].flat[0]} in epoch {epoch}")
+        return state
+
+    def _stop(self, received: str) -> NoReturn:
+        kept = "No checkpoint was written"
+        if self._is_saved:
+            kept = f"{self.path} keeps the job as it was after {self.epoch} epochs"
+        raise FloatingPointError(
+            f"A loss or a weight is no longer a number. {kept}. Continued, it would go the same "
+            "way: start afresh, in another folder or with overwrite=True, with a lower learning "
+            f"rate or a longer warm-up. Received: {received}"
+        )
+
+    def _save(self, state: Mapping[str, np.ndarray]) -> None:
+        arrays = dict(state) | generator_state()
         arrays |= {f"best/{name}": array for name, array in self._best.items()}
         metadata = {
             "kind": "training",
@@ -529,6 +569,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "seconds": self.seconds,
         }
         write_checkpoint(self.path, arrays, metadata)
+        self._is_saved = True
 
 
 def environment() -> dict[str, str]:
@@ -559,5 +600,12 @@ def _differences(saved: Any, received: Any, where: str = "") -> list[str]:
             for key in sorted(saved.keys() | received.keys())
             for line in _differences(saved.get(key), received.get(key), f"{where}{key}.")
         ]
+    # Layers in a configuration: the whole list would be pages.
+    if _are_tables(saved) and _are_tables(received) and len(saved) == len(received):
+        return _differences(*(dict(enumerate(value)) for value in (saved, received)), where)
     same = saved == received
     return [] if same else [f"{where.rstrip('.')}={received!r}, but it was {saved!r}"]
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)

@@ -524,3 +524,15 @@ def test_a_loss_that_is_no_number_stops_the_job_and_keeps_the_last_good_epoch(tm
     with pytest.raises(FloatingPointError, match=r"Received: loss=nan in epoch 2$"):
         pretend(make_model(), checkpoint, 3, loss=[1.0, float("nan"), 1.0], val_auc=[0.5] * 3)
     assert read_checkpoint(tmp_path / "c.npz").metadata["epoch"] == 1
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model = make_model()
+    checkpoint = TrainingCheckpoint(tmp_path / "c.npz", identity={})
+    pretend(model, checkpoint, 1, val_auc=[0.5])
+    weight = model.trainable_weights[0]
+    weight.assign(np.full(weight.shape, np.inf, "float32"))
+    with pytest.raises(FloatingPointError, match=r"after 1 epochs\. .*=inf in epoch 2$"):
+        checkpoint.on_epoch_end(1, {"loss": 1.0, "val_auc": 0.9})
+    kept = read_checkpoint(tmp_path / "c.npz")
+    assert kept.metadata["epoch"] == kept.metadata["best_epoch"] == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,25 +15,32 @@ import numpy as np
 
 from qrkt_keras import data as datasets
 from qrkt_keras.layers import DiffAugment
-from qrkt_keras.training.checkpoints import TrainingCheckpoint
+from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.training.checkpoints import TrainingCheckpoint, model_identity
 from qrkt_keras.training.gan_evaluation import (
     FeatureExtractor,
     GANMeasures,
     measure_features,
-    measure_images,
 )
-from qrkt_keras.training.grids import SampleGrids, grid_picture
+from qrkt_keras.training.grids import GRID_FILES, SampleGrids, grid_picture
 from qrkt_keras.training.job import (
     CHECKPOINT,
     fingerprint,
+    is_due,
     prepared_folder,
     run,
     steps_per_execution,
+    without_nan,
     write_json,
 )
 from qrkt_keras.training.recipes import GANRecipe
 
-REPORTS = ("history.json", "samples.png", "real.png")
+REPORTS = (
+    "history.json",
+    "samples.png",
+    "real.png",
+    *(f"grids/{pattern}" for pattern in GRID_FILES),
+)
 
 # Below this share of the real images' spread, those of one batch look all alike.
 _COLLAPSED = 0.2
@@ -48,6 +57,9 @@ class GANResult:
         history: Log name to its value in each epoch.
         measures: What the model's images measure at the end, if there was a feature network.
         best_epoch: The epoch whose weights the model has now, counted from 1.
+        collapsed: Whether the generator made nearly the same image again and again in that epoch:
+            whether its `diversity`, the spread of generated images over that of real ones, was
+            below 0.2. None where that is not known, as for one image a batch.
         epochs: Epochs trained.
         seconds: Time used for training, over all runs of the job.
         output_dir: Where the checkpoint and the pictures are.
@@ -56,6 +68,7 @@ class GANResult:
     history: Mapping[str, tuple[float, ...]]
     measures: GANMeasures | None
     best_epoch: int
+    collapsed: bool | None
     epochs: int
     seconds: float
     output_dir: Path
@@ -70,23 +83,22 @@ class GANScores(keras.callbacks.Callback):
 
     Args:
         network: What images are compared by.
-        real: uint8 images to compare with.
+        real_features: Of the images to compare with.
         num: Generated images.
         every: Epochs between two measurements; the last epoch is always measured.
     """
 
     def __init__(
-        self, network: FeatureExtractor, real: np.ndarray, *, num: int = 1000, every: int = 1
+        self, network: FeatureExtractor, real_features: np.ndarray, *, num: int, every: int
     ) -> None:
         super().__init__()
         self._network = network
-        self._real_features, _ = network.features(real)
+        self._real_features = real_features
         self._num = num
         self._every = every
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        done = epoch + 1
-        if done % self._every and done != self.params["epochs"]:
+        if not is_due(epoch + 1, self._every, self.params["epochs"]):
             logs.update(dict.fromkeys(("fid", "kid", "inception_score"), float("nan")))
             return
         generated = self.model.generate(self._num, seed=_MEASURED_SEED)
@@ -94,9 +106,31 @@ class GANScores(keras.callbacks.Callback):
         logs.update(fid=measures.fid, kid=measures.kid, inception_score=measures.inception_score)
 
 
+class CollapseWarning(keras.callbacks.Callback):
+    """Warns when the generator begins to make nearly the same image again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_collapsed = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        before, self._is_collapsed = self._is_collapsed, bool(has_collapsed(logs["diversity"]))
+        if self._is_collapsed and not before:
+            warnings.warn(
+                f"Mode collapse in epoch {epoch + 1}: generated images of a batch differ only "
+                f"{logs['diversity']:.1%} as much as real ones.",
+                stacklevel=1,
+            )
+
+
+def has_collapsed(diversity: float) -> bool | None:
+    """What `GANResult.collapsed` says of a `diversity`."""
+    return diversity < _COLLAPSED if math.isfinite(diversity) else None
+
+
 def fit_gan(
     model: keras.Model,
-    data: str | np.ndarray,
+    data: str | np.ndarray | tuple[np.ndarray, np.ndarray],
     recipe: GANRecipe,
     *,
     output_dir: str | os.PathLike[str],
@@ -127,18 +161,20 @@ def fit_gan(
     Args:
         model: A `zoo.GAN`.
         data: The name of a data set (`data.list()`), whose images are resized to the model's, or
-            uint8 images `(n, height, width, channels)`.
+            uint8 images `(n, height, width, channels)`; for a GAN with classes a tuple of those and
+            of integer labels `(n,)`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
         feature_network: What generated images are measured by: a `zoo.FeatureNetwork`, or an
             `InceptionFeatures`.
         resume: Whether to continue the job in `output_dir`, if there is one.
         overwrite: Whether to replace the job in `output_dir`.
-        seed: Seed of the order of the images, in place of the recipe's.
+        seed: Seed of the order of the images and of DiffAugment, in place of the recipe's.
         epochs: Number of epochs, in place of the recipe's.
         callbacks: More Keras callbacks.
         progress: Whether to show how far it is.
-        identity: JSON data that must be the same when the job is continued.
+        identity: JSON data that must be the same when the job is continued. Recipe, data, the
+            measurement, and the model's configuration but for its engine always are.
         data_dir: Where the data set is; see `data.arrays`.
         grids_every: Epochs between two pictures of samples; by default about twenty in all.
         scores_every: Epochs between two measurements; by default about ten in all.
@@ -150,36 +186,56 @@ def fit_gan(
             (docs/benchmarks.md, "Steps of a GAN").
 
     Returns:
-        The history.
+        The history, the measures, and whether the generator has collapsed, of which a warning tells
+        too.
 
     Raises:
-        ValueError: If an argument does not fit the others.
+        TypeError: If the recipe is not a `GANRecipe`.
+        ValueError: If an argument is out of range or does not fit the others.
         CheckpointError: If the job in `output_dir` is damaged or is another one.
         TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
-        FloatingPointError: If a loss stops being a number; the last good epoch's checkpoint stays.
+        FloatingPointError: If a loss or a weight stops being a number, as soon as that is seen; the
+            last good epoch's checkpoint stays.
     """
+    if not isinstance(recipe, GANRecipe):
+        raise TypeError(f"recipe must be a GANRecipe. Received: recipe={recipe!r}")
+    for name, value in (("grids_every", grids_every), ("scores_every", scores_every)):
+        if value is not None:
+            positive_integer(name, value)
+    for name, value in (("num_scored", num_scored), ("num_measured", num_measured)):
+        if positive_integer(name, value) < 2:
+            raise ValueError(f"`{name}` must be at least 2. Received: {name}={value}")
     changes = {"seed": seed, "epochs": epochs}
     recipe = dataclasses.replace(
         recipe, **{name: value for name, value in changes.items() if value is not None}
     )
-    images, labels = _images(data, model, data_dir)
+    images, labels = _examples(data, model, data_dir)
     steps = datasets.steps_per_epoch(len(images), recipe.images_per_step)
-    folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
-
     model.compile(
         **compile_arguments(recipe),
         steps_per_execution=steps_per_execution(steps),
         jit_compile=jit_compile,
     )
+    # Not before: what is refused must not cost what is there.
+    folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
+    scored = None
+    if feature_network is not None:
+        scored = {
+            "feature_network": feature_network.name,
+            "num_generated": num_scored,
+            "every": scores_every or max(1, recipe.epochs // 10),
+        }
     checkpoint = TrainingCheckpoint(
         folder / CHECKPOINT,
         identity={
+            **(identity or {}),
             "recipe": recipe.to_dict(),
             "data": {
                 "name": data if isinstance(data, str) else None,
                 "sha256": fingerprint((images, labels)),
             },
-            **(identity or {}),
+            "model": model_identity(model),
+            "scored": scored,
         },
         monitor=None if feature_network is None else "fid",
         mode="min",
@@ -188,8 +244,9 @@ def fit_gan(
     grid_picture(images[:64], folder / "real.png")
     scores = []
     if feature_network is not None:
-        every = scores_every or max(1, recipe.epochs // 10)
-        scores.append(GANScores(feature_network, images[:num_scored], num=num_scored, every=every))
+        real, _ = feature_network.features(images[: max(num_scored, num_measured)])
+        own = real[:num_scored]
+        scores.append(GANScores(feature_network, own, num=num_scored, every=scored["every"]))
     grids = SampleGrids(
         folder / "grids",
         every=grids_every or max(1, recipe.epochs // 20),
@@ -204,22 +261,31 @@ def fit_gan(
         start=start,
         epochs=recipe.epochs,
         before=[*scores, *callbacks],
-        after=[grids],
+        after=[CollapseWarning(), grids],
         progress=progress,
     )
     checkpoint.restore_best(model)
     measures = None
     if feature_network is not None:
         generated = model.generate(num_measured, seed=_MEASURED_SEED)
-        measures = measure_images(feature_network, images[:num_measured], generated)
+        measures = measure_features(feature_network, real[:num_measured], generated)
+    best_epoch = checkpoint.best_epoch or checkpoint.epoch
+    diversity = checkpoint.history["diversity"][best_epoch - 1]
     result = GANResult(
         history={name: tuple(values) for name, values in checkpoint.history.items()},
         measures=measures,
-        best_epoch=checkpoint.best_epoch or checkpoint.epoch,
+        best_epoch=best_epoch,
+        collapsed=has_collapsed(diversity),
         epochs=checkpoint.epoch,
         seconds=checkpoint.seconds,
         output_dir=folder,
     )
+    if result.collapsed:
+        warnings.warn(
+            f"Mode collapse: the model has the weights of epoch {best_epoch}, in which generated "
+            f"images of a batch differ only {diversity:.1%} as much as real ones.",
+            stacklevel=1,
+        )
     grid_picture(model.generate(64, seed=0), folder / "samples.png")
     write_json(
         folder / "history.json",
@@ -230,14 +296,9 @@ def fit_gan(
             "seconds": round(result.seconds, 1),
             "images": len(images),
             "measures": result.to_scores(),
-            "scored": None
-            if feature_network is None
-            else {"feature_network": feature_network.name, "num_generated": num_scored},
-            "collapsed": bool(result.history["diversity"][-1] < _COLLAPSED),
-            "history": {
-                name: [None if value != value else value for value in values]
-                for name, values in result.history.items()
-            },
+            "scored": scored,
+            "collapsed": result.collapsed,
+            "history": {name: without_nan(values) for name, values in result.history.items()},
         },
     )
     return result
@@ -269,13 +330,33 @@ def compile_arguments(recipe: GANRecipe) -> dict[str, Any]:
     }
 
 
-def _images(
-    data: str | np.ndarray, model: keras.Model, data_dir: str | os.PathLike[str] | None
+def _examples(
+    data: str | np.ndarray | tuple[np.ndarray, np.ndarray],
+    model: keras.Model,
+    data_dir: str | os.PathLike[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images to train on, all of them: a GAN has no validation split."""
+    """The images to train on and their labels, all of them: a GAN has no validation split."""
+    num_classes = model.generator.get_layer("classes").input_dim if model.is_conditional else None
     if isinstance(data, str):
         images, labels = datasets.arrays(data, "train+validation", data_dir=data_dir)
         images = datasets.resized(images, model.image_shape[:2])
+        if num_classes not in (None, datasets.info(data).num_classes):
+            raise ValueError(
+                f"The data set must have the model's {num_classes} classes, and has "
+                f"{datasets.info(data).num_classes}. Received: data={data!r}"
+            )
+    elif isinstance(data, tuple) != model.is_conditional or (
+        isinstance(data, tuple) and len(data) != 2
+    ):
+        wanted = "(images, labels)" if model.is_conditional else "images alone"
+        raise ValueError(
+            f"data must be {wanted}, as the model has {num_classes or 'no'} classes. "
+            f"Received: data of type {type(data).__name__}"
+        )
+    elif model.is_conditional:
+        images, labels = map(np.asarray, data)
+        _check_labels(labels, len(images), num_classes)
+        labels = labels.astype(np.int32)
     else:
         images, labels = np.asarray(data), np.zeros(len(data), np.int32)
     if images.shape[1:] != model.image_shape or images.dtype != np.uint8:
@@ -284,3 +365,18 @@ def _images(
             f"the model makes them. Received: shape {images.shape}, dtype {images.dtype}"
         )
     return images, labels
+
+
+def _check_labels(labels: np.ndarray, num: int, num_classes: int) -> None:
+    if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"The labels must be integers ({num},), one an image. "
+            f"Received: shape {labels.shape}, dtype {labels.dtype}"
+        )
+    # Of a class without an image, the model would make noise without a word.
+    found = np.unique(labels).tolist()
+    if found != [*range(num_classes)]:
+        raise ValueError(
+            f"The labels must be those of the model's {num_classes} classes, 0 to "
+            f"{num_classes - 1}, each with an image. Received: labels {found}"
+        )

@@ -418,7 +418,6 @@ def train(
         is_gan = kind == "GAN"
         if not is_gan:
             _only_of_gans(conditional=conditional, features=features, tensorboard=tensorboard)
-        own = {}
         if is_gan:
             own = {"feature_network": _feature_network(data, features), "tensorboard": tensorboard}
             rate = in_recipe.pop("learning_rate")
@@ -434,6 +433,7 @@ def train(
             model = zoo.from_preset(source, load_weights=False, **changes)
             if not is_gan:
                 _check_fits(model, name, data)
+                own = {"identity": {"model": model.get_config()}}
             datasets.arrays(data, "train")  # a data set that is not there stops us here
         if not quiet:
             (_say_gan_header if is_gan else _say_header)(name, model, data, recipe, output)
@@ -454,7 +454,6 @@ def train(
                 overwrite=overwrite,
                 callbacks=[callback],
                 progress=not quiet,
-                identity={"model": model.get_config()},
             )
             if not epochs_begun:
                 _say("The run had finished already: nothing was left to train.")

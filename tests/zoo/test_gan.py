@@ -306,6 +306,17 @@ def test_a_batch_of_too_few_images_is_refused():
         gan.train_on_batch(IMAGES[:3])
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_remainder_of_fewer_images_than_updates(jit_compile):
+    """Of 19 images, 3 are left for the last 4 updates; Keras does not tell their number before."""
+    gan = compiled(small(quantum=False), num_critic_steps=4, jit_compile=jit_compile)
+    history = gan.fit(IMAGES[:19], batch_size=16, verbose=0).history
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert all(np.isfinite(weight).all() for weight in gan.get_weights())
+    assert int(gan.discriminator_optimizer.iterations) == 8
+    assert float(gan.images_seen) == 16 + 4
+
+
 def test_a_loss_of_ones_own_settings():
     gan = compiled(small(), loss=GANLoss("minimax", label_smoothing=0.25), penalty_weight=0.0)
     gan.fit(IMAGES, batch_size=32, verbose=0)

@@ -201,14 +201,19 @@ class GAN(keras.Model):
         if self._discriminator_function is None:
             # One graph for all updates: it is the larger part of what has to be traced.
             self._discriminator_function = tf.function(self._update_discriminator, autograph=False)
-        size = tf.shape(images)[0] // self.num_critic_steps
-        if images.shape[0] is not None:
-            size = images.shape[0] // self.num_critic_steps
-            if not size:
-                raise ValueError(
-                    "A batch must have an image for every update of the discriminator. Received: "
-                    f"{images.shape[0]} images with num_critic_steps={self.num_critic_steps}"
-                )
+        count = images.shape[0]
+        if count is None:
+            # An epoch's last batch may have fewer images than there are updates: some serve again.
+            count = tf.maximum(tf.shape(images)[0], self.num_critic_steps)
+            chosen = tf.range(count) % tf.shape(images)[0]
+            images = tf.gather(images, chosen)
+            labels = None if labels is None else tf.gather(labels, chosen)
+        elif count < self.num_critic_steps:
+            raise ValueError(
+                "A batch must have an image for every update of the discriminator. Received: "
+                f"{count} images with num_critic_steps={self.num_critic_steps}"
+            )
+        size = count // self.num_critic_steps
         for step in range(self.num_critic_steps):
             part = slice(step * size, (step + 1) * size)
             own = None if labels is None else labels[part]
@@ -268,7 +273,9 @@ class GAN(keras.Model):
         self.trackers["discriminator_loss"].update_state(loss)
         self.trackers["real_logits"].update_state(tf.reduce_mean(real_logits))
         self.trackers["fake_logits"].update_state(tf.reduce_mean(fake_logits))
-        self.trackers["diversity"].update_state(_spread(fake) / _spread(real))
+        # One image alone does not differ.
+        diversity = tf.math.divide_no_nan(_spread(fake), _spread(real))
+        self.trackers["diversity"].update_state(diversity)
         if penalty is not None:
             self.trackers["penalty"].update_state(penalty)
 

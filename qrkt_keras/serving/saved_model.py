@@ -1,4 +1,4 @@
-"""A classifier as a SavedModel: images in, probabilities, label and label name out."""
+"""A model as a SavedModel: a classifier's takes images and answers, a GAN's makes images."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def export_saved_model(
     Args:
         model: A built image classifier, or a GAN, of the zoo.
         path: The folder to be made.
-        engine: Engine that computes the circuits. By default the model's own, but `"auto"` where
-            that is `"tfq"`, whose operations only TensorFlow Quantum has; `"tfq"` insists on it.
+        engine: Engine that computes the circuits, if there are any. By default the model's own, but
+            `"auto"` where that is `"tfq"`, whose operations only TensorFlow Quantum has; `"tfq"`
+            insists on it.
         overwrite: Whether to replace a SavedModel that is there.
 
     Returns:
@@ -125,10 +126,10 @@ def export_for_serving(
     engine: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a classifier as TensorFlow Serving looks for it: `folder/version/`.
+    """Writes a model as TensorFlow Serving looks for it: `folder/version/`.
 
     Args:
-        model: A built image classifier of the zoo.
+        model: As of `export_saved_model`.
         folder: The folder of all versions of the model; its name is the model's to the server.
         version: A positive number; the server runs the highest.
         engine: As of `export_saved_model`.
@@ -167,8 +168,9 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
 
 
 def _copy(model: keras.Model, engine: str) -> keras.Model:
-    copy = type(model).from_config({**model.get_config(), "engine": engine})
+    copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
+    copy.set_engine(engine)
     return copy
 
 

@@ -40,7 +40,7 @@ METADATA = "metadata.json"
 
 # Arguments that change neither the shapes of the weights nor what trained weights compute.
 _HARMLESS = frozenset(
-    {"dropout", "dtype", "engine", "label_names", "name", "trainable", "trainable_circuits"}
+    {"dropout", "dtype", "engine", "label_names", "name", "seed", "trainable", "trainable_circuits"}
 )
 # Those of them that belong to one session and not to a preset.
 _NOT_SAVED = ("dtype", "name", "trainable")
@@ -169,8 +169,8 @@ def from_preset(
     """Makes the model of a preset.
 
     Arguments that leave the trained weights valid can be changed freely: `dropout`, `engine`,
-    `label_names`, `dtype`, `name`, `trainable`, `trainable_circuits`. A change of any other one
-    makes fresh weights.
+    `label_names`, `dtype`, `name`, `seed`, `trainable`, `trainable_circuits`. A change of any other
+    one makes fresh weights.
 
     Args:
         preset: Name of a preset, a folder, or what `read_preset` returned.
@@ -295,8 +295,11 @@ def save_to_preset(
         if recipe is not None:
             _write_json(beside / RECIPE, {"data": data, "recipe": recipe.to_dict()})
         if include_weights:
-            _check_space(beside / WEIGHTS, model)
-            model.save_weights(beside / WEIGHTS)
+            # The weights alone: Keras would write the optimizers' state of a compiled model too.
+            bare = type(model).from_config(model.get_config())
+            bare.set_weights(model.get_weights())
+            _check_space(beside / WEIGHTS, bare)
+            bare.save_weights(beside / WEIGHTS)
             metadata = {
                 "sha256": _sha256(beside / WEIGHTS),
                 "scores": scores,
@@ -410,7 +413,9 @@ def _load_weights(model: keras.Model, file: Path) -> None:
 def _keeps_weights(preset: Preset, name: str, value: Any) -> bool:
     if name in _HARMLESS:
         return True
-    return name in preset.config and _plain(value) == _plain(preset.config[name])
+    # A preset may be older than the argument.
+    default = inspect.signature(model_classes()[preset.class_name]).parameters[name].default
+    return _plain(value) == _plain(preset.config.get(name, default))
 
 
 def _plain(value: Any) -> Any:

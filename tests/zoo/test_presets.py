@@ -13,9 +13,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
+from support.gans import small_gan
 from support.small_disk import small_disk
 
 from qrkt_keras import data, zoo
@@ -175,6 +177,21 @@ class TestRoundTrip:
         assert set(files(folder)) == {"config.json"}
         assert zoo.read_preset(folder).weights is None
 
+    def test_the_optimizers_stay_behind(self, tmp_path):
+        gan = small_gan(quantum=False)
+        gan.compile(keras.optimizers.Adam(), keras.optimizers.Adam(), penalty_weight=0.0)
+        gan.train_on_batch(np.zeros((2, 8, 8, 1), "uint8"))
+        folder = gan.save_to_preset(tmp_path / "gan")
+        with h5py.File(folder / "model.weights.h5") as file:
+            assert not [name for name in file if "optimizer" in name]
+        made = gan.generate(2)
+        np.testing.assert_array_equal(zoo.from_preset(folder).generate(2), made)
+        # Presets of before have them.
+        gan.save_weights(folder / "model.weights.h5")
+        digest = hashlib.sha256((folder / "model.weights.h5").read_bytes()).hexdigest()
+        (folder / "metadata.json").write_text(json.dumps({"sha256": digest}))
+        np.testing.assert_array_equal(zoo.from_preset(folder).generate(2), made)
+
     def test_an_engine_of_this_machine_does_not_matter(self, model, folder):
         again = QViT.from_preset(folder, engine="state_vector")
         again.save_to_preset(folder.parent / "again")
@@ -223,6 +240,24 @@ class TestOverrides:
         assert not np.array_equal(
             again.get_layer("logits").kernel, model.get_layer("logits").kernel
         )
+
+    def test_the_seed_of_a_gan_keeps_the_weights(self, tmp_path):
+        gan = small_gan(quantum=False)
+        folder = gan.save_to_preset(tmp_path / "gan")
+        with no_warning():
+            again = zoo.from_preset(folder, seed=3)
+        assert again.seed == 3
+        np.testing.assert_array_equal(again.generate(2), gan.generate(2))
+
+    def test_an_argument_that_the_preset_is_older_than(self, model, folder):
+        content = json.loads((folder / "config.json").read_text())
+        assert content["config"].pop("residual") == "identity"
+        (folder / "config.json").write_text(json.dumps(content))
+        with no_warning():
+            again = QViT.from_preset(folder, residual="identity")
+        np.testing.assert_array_equal(again(images()), model(images()))
+        with pytest.warns(FreshWeightsWarning, match="residual"):
+            QViT.from_preset(folder, residual="normalized")
 
     def test_no_weights_asked_for(self, model, folder):
         with no_warning():
@@ -378,11 +413,11 @@ class TestWriting:
 
         def full(*arguments, **more):
             if moment == "weights":
-                Path(arguments[0]).write_bytes(b"half")
+                Path(arguments[1]).write_bytes(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
         if moment == "weights":
-            monkeypatch.setattr(model, "save_weights", full)
+            monkeypatch.setattr(QViT, "save_weights", full)
         else:
             monkeypatch.setattr(presets, "_sha256", full)
         with pytest.raises(OSError, match="No space left on device") as error:

@@ -15,6 +15,7 @@ from support.gans import small_gan
 from qrkt_keras.layers import DiffAugment
 from qrkt_keras.training import GANLoss
 from qrkt_keras.zoo import GAN, QRKTGAN, TransGAN, from_preset
+from qrkt_keras.circuits import templates
 from qrkt_keras.zoo.gan.gan import latent_noise
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1), dtype=np.uint8)
@@ -27,6 +28,34 @@ def small(**changes):
 def compiled(gan, **settings):
     gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3), **settings)
     return gan
+
+
+def small_trans_gan(**changes):
+    arguments = {
+        "image_shape": (8, 8, 1),
+        "latent_dim": 6,
+        "widths": (16, 4),
+        "depths": (1, 1),
+        "num_heads": 2,
+        "discriminator_widths": (6, 2),
+        "discriminator_depths": (1, 1, 1),
+    }
+    return TransGAN(**{**arguments, **changes})
+
+
+def plain_gan(classes="classes"):
+    """Of one's own networks, with three classes."""
+
+    def features_of(inputs, size, name):
+        labels = keras.Input((), dtype="int32")
+        embedded = keras.layers.Embedding(3, size, name=name)(labels)
+        return [inputs, labels], keras.layers.Flatten()(inputs) + embedded
+
+    inputs, features = features_of(keras.Input((6,)), 6, classes)
+    images = keras.layers.Reshape((8, 8, 1))(keras.layers.Dense(64)(features))
+    generator = keras.Model(inputs, images)
+    inputs, features = features_of(keras.Input((8, 8, 1)), 64, "of_any_name")
+    return GAN(generator, keras.Model(inputs, keras.layers.Dense(1)(features)))
 
 
 def sizes(gan):
@@ -184,8 +213,13 @@ def test_networks_that_do_not_fit_are_refused():
     [
         ({"widths": (16, 8)}, r"a quarter of the one before\. Received: widths=\(16, 8\)"),
         ({"depths": (1,)}, r"one depth a width\. Received: "),
-        ({"depths": (0, 0)}, r"one of them positive\. Received: depths=\(0, 0\)"),
-        ({"depths": (1, -1)}, r"one of them positive\. Received: depths=\(1, -1\)"),
+        ({"depths": (0, 0)}, r"must be positive\. Received: depths=\(0, 0\)"),
+        ({"depths": (1, -1)}, r"at least 0\. Received: depths=\(1, -1\)"),
+        ({"depths": (True, 1)}, r"at least 0\. Received: depths=\(True, 1\)"),
+        ({"widths": (0, 0)}, r"Received: widths=0$"),
+        ({"widths": (16.0, 4.0)}, r"Received: widths=16.0$"),
+        ({"num_classes": 0}, r"Received: num_classes=0$"),
+        ({"discriminator_width": 0}, r"Received: discriminator_width=0$"),
         ({"image_shape": (8, 6, 1)}, r"a square\. Received: image_shape=\(8, 6, 1\)"),
         ({"image_shape": (9, 9, 1)}, r"divisible by 2\. Received: image_shape=\(9, 9, 1\)"),
         ({"num_heads": 3}, r"Received: num_heads=3"),
@@ -259,6 +293,29 @@ def test_the_step_is_the_formula():
 def test_the_average_follows_its_formula():
     gan = compiled(small(quantum=False), ema_images=20.0, penalty_weight=0.0)
     average = [weight.numpy().astype("float64") for weight in gan.ema_generator.weights]
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"discriminator_widths": (6,)}, r"Received: discriminator_widths=\(6,\), "),
+        ({"discriminator_depths": (1, 1)}, r"discriminator_depths=\(1, 1\)$"),
+        ({"discriminator_widths": (6, 0)}, r"Received: discriminator_widths=0$"),
+        ({"discriminator_depths": (1, 1, -1)}, r"Received: discriminator_depths=\(1, 1, -1\)$"),
+        ({"num_classes": 1.5}, r"Received: num_classes=1.5$"),
+    ],
+)
+def test_sizes_of_trans_gan_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small_trans_gan(**changes)
+
+
+def test_a_stage_without_blocks_has_no_circuit_to_check():
+    arguments = {"template": templates.get("ry_ring", 16), "discriminator_width": 16}
+    gan = small(widths=(64, 16), depths=(0, 1), **arguments)
+    assert {layer.spec.num_inputs for layer in gan.pqcs} == {16}
+    with pytest.raises(ValueError, match="must take 64 inputs"):
+        small(widths=(64, 16), depths=(1, 1), **arguments)
+
+
     for step in range(1, 3):
         gan.train_on_batch(IMAGES[:16])
         beta = 0.5 ** (16 / min(20.0, 0.1 * 16 * step))
@@ -337,15 +394,7 @@ def test_config(gan_class):
     if gan_class is QRKTGAN:
         gan = small(quantum=False)
     else:
-        gan = TransGAN(
-            (8, 8, 1),
-            latent_dim=6,
-            widths=(16, 4),
-            depths=(1, 1),
-            num_heads=2,
-            discriminator_widths=(6, 2),
-            discriminator_depths=(1, 1, 1),
-        )
+        gan = small_trans_gan()
     again = gan_class.from_config(json.loads(json.dumps(gan.get_config())))
     assert sizes(again) == sizes(gan)
     again.set_weights(gan.get_weights())

@@ -131,7 +131,11 @@ class QRKTGAN(GAN):
         template = read_template(template, num_ansatz_layers)
         tableau = None if solver is None else solvers.get(solver)
         check_engine(engine)
-        widths_of = (widths, (discriminator_width,))
+        if num_classes is not None:
+            num_classes = positive_integer("num_classes", num_classes)
+        # A stage without blocks has no circuits.
+        with_blocks = [width for width, depth in zip(widths, depths, strict=True) if depth]
+        widths_of = (with_blocks, (positive_integer("discriminator_width", discriminator_width),))
         for own, ratio, all_widths in zip(both, ratios, widths_of, strict=True):
             if own:
                 for size in {size for width in all_widths for size in (width, ratio * width)}:
@@ -166,7 +170,7 @@ class QRKTGAN(GAN):
             networks.discriminator(
                 image_shape,
                 positive_integer("patch_size", patch_size),
-                positive_integer("discriminator_width", discriminator_width),
+                discriminator_width,
                 positive_integer("discriminator_depth", discriminator_depth),
                 num_heads,
                 of_discriminator,

@@ -30,17 +30,16 @@ def check_stages(
             f"`image_shape` must be (side, side, channels): a square. Received: image_shape={shape}"
         )
     shape = tuple(positive_integer("image_shape", size) for size in shape)
+    for width in widths:
+        positive_integer("widths", width)
     if len(widths) != len(depths) or not len(widths):
         raise ValueError(
             "There must be one depth a width. "
             f"Received: widths={tuple(widths)}, depths={tuple(depths)}"
         )
-    good = all(isinstance(depth, int) and depth >= 0 for depth in depths)
-    if not good or not any(depths):
-        raise ValueError(
-            "`depths` must be whole numbers of blocks, at least one of them positive. "
-            f"Received: depths={tuple(depths)}"
-        )
+    check_depths("depths", depths)
+    if not any(depths):
+        raise ValueError(f"One of `depths` must be positive. Received: depths={tuple(depths)}")
     for wide, narrow in zip(widths, widths[1:], strict=False):
         if wide != 4 * narrow:
             raise ValueError(
@@ -53,6 +52,14 @@ def check_stages(
             f"{2 ** (len(widths) - 1)}. Received: image_shape={shape} with widths={tuple(widths)}"
         )
     return shape
+
+
+def check_depths(name: str, depths: Sequence[int]) -> None:
+    """Refuses what are no numbers of blocks, in the words of the argument `name`."""
+    if not all(type(depth) is int and depth >= 0 for depth in depths):
+        raise ValueError(
+            f"`{name}` must be integers of at least 0. Received: {name}={tuple(depths)}"
+        )
 
 
 def settings_of_width(mlp_ratio: int, **settings: Any) -> Callable[[int], dict[str, Any]]:

@@ -10,7 +10,7 @@ import keras
 from qrkt_keras.layers.projection import dropout_rate, positive_integer
 from qrkt_keras.zoo.gan import networks
 from qrkt_keras.zoo.gan.gan import GAN
-from qrkt_keras.zoo.gan.stages import check_stages, settings_of_width
+from qrkt_keras.zoo.gan.stages import check_depths, check_stages, settings_of_width
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -78,6 +78,17 @@ class TransGAN(GAN):
                 f"Received: image_shape={image_shape}"
             )
         num_heads = positive_integer("num_heads", num_heads)
+        if len(discriminator_widths) != 2 or len(discriminator_depths) != 3:
+            raise ValueError(
+                "The discriminator has 2 widths and 3 depths. Received: "
+                f"discriminator_widths={tuple(discriminator_widths)}, "
+                f"discriminator_depths={tuple(discriminator_depths)}"
+            )
+        for width in discriminator_widths:
+            positive_integer("discriminator_widths", width)
+        check_depths("discriminator_depths", discriminator_depths)
+        if num_classes is not None:
+            num_classes = positive_integer("num_classes", num_classes)
         settings = settings_of_width(
             positive_integer("mlp_ratio", mlp_ratio), quantum=False, dropout=dropout_rate(dropout)
         )

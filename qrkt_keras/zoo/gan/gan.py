@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
 import numbers
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import keras
 import numpy as np
 
 from qrkt_keras.execution import check_engine, make_engine, tfq
-from qrkt_keras.layers import PQC, DiffAugment
+from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.serving import export_saved_model
 from qrkt_keras.training import GANLoss, GANRecipe, drift_penalty, gradient_penalty
@@ -38,10 +40,12 @@ class GAN(keras.Model):
 
     Args:
         generator: A model from noise `(B, latent_dim)`, and labels `(B,)` if it has a second input,
-            to images `(B, height, width, channels)` in [-1, 1].
+            to images `(B, height, width, channels)` in [-1, 1]. One with labels has an `Embedding`
+            of them called `"classes"`, which tells their number.
         discriminator: A model from such images, and labels, to logits `(B, 1)`.
         seed: Seed of noise, augmentation and interpolation.
         name: Name of the model.
+        **kwargs: As of `keras.Model`: `dtype`, `trainable`.
 
     Call arguments:
         inputs: Noise of shape `(B, latent_dim)`; with classes `[noise, labels]`.
@@ -95,8 +99,10 @@ class GAN(keras.Model):
         self.ema_generator.trainable = False
         self.image_shape = tuple(shapes[0])
         self.latent_dim = generator.inputs[0].shape[-1]
-        self.is_conditional = len(generator.inputs) > 1
-        self.engine = "auto"
+        self.num_classes = _num_classes(generator)
+        engines = {layer.engine for layer in self.pqcs}
+        self.engine = engines.pop() if len(engines) == 1 else "auto"
+        self._jit_set_aside = False
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.images_seen = self.add_weight(
@@ -121,15 +127,17 @@ class GAN(keras.Model):
         penalty_target: float = 1.0,
         one_sided: bool = False,
         drift: float = 0.0,
-        augment: DiffAugment | None = None,
+        augment: keras.layers.Layer | None = None,
         flip: bool = False,
         ema_images: float = 500_000,
-        **kwargs: Any,
+        jit_compile: bool | str = False,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
     ) -> None:
-        """Says how to train.
+        """Says how to train. A refused call changes nothing.
 
         Args:
-            generator_optimizer, discriminator_optimizer: Keras optimizers.
+            generator_optimizer, discriminator_optimizer: Keras optimizers, one for each network.
             loss: `"wasserstein"`, `"non_saturating"`, `"minimax"`, `"hinge"`, `"least_squares"`, or
                 a `GANLoss`.
             num_critic_steps: Updates of the discriminator for one of the generator.
@@ -139,35 +147,51 @@ class GAN(keras.Model):
             penalty_target: The norm that the penalty asks for.
             one_sided: Whether only larger norms are penalised.
             drift: Weight of the squared mean of the real logits.
-            augment: Applied to real and generated images before the discriminator.
+            augment: A layer applied to real and generated images before the discriminator, such as
+                `DiffAugment`.
             flip: Whether real images are mirrored, left to right, at random.
-            ema_images: Over how many images the generator's average reaches back.
-            **kwargs: As of `keras.Model.compile`: `jit_compile`, `run_eagerly`,
-                `steps_per_execution`.
+            ema_images: The average's half-life: how many images later a weight counts half as much
+                in it. At the beginning it is shorter, a tenth of the images seen.
+            jit_compile: Whether to compile the step with XLA, which on a CPU makes it slower;
+                `"auto"` as in `keras.Model.compile`. Never with an engine that XLA cannot compile.
+            run_eagerly, steps_per_execution: As of `keras.Model.compile`.
 
         Raises:
-            ValueError: If a value is out of range, or a gradient penalty is asked of circuits on
-                TensorFlow Quantum's operations, which have no second derivative.
+            TypeError: If an optimizer is not an object of Keras', or `augment` is no layer.
+            ValueError: If a value is out of range, both networks have the same optimizer, or a
+                gradient penalty is asked of circuits on TensorFlow Quantum's operations, which have
+                no second derivative.
         """
-        super().compile(optimizer=None, **kwargs)
-        self.num_critic_steps = positive_integer("num_critic_steps", num_critic_steps)
+        num_critic_steps = positive_integer("num_critic_steps", num_critic_steps)
+        if generator_batch_size is not None:
+            generator_batch_size = positive_integer("generator_batch_size", generator_batch_size)
+        loss = loss if isinstance(loss, GANLoss) else GANLoss(loss)
+        penalty_weight = _at_least_0("penalty_weight", penalty_weight)
+        penalty_target = positive_number("penalty_target", penalty_target)
+        drift = _at_least_0("drift", drift)
+        ema_images = positive_number("ema_images", ema_images)
+        _check_optimizers(generator_optimizer, discriminator_optimizer)
+        if augment is not None and not isinstance(augment, keras.layers.Layer):
+            raise TypeError(f"`augment` must be a layer or None. Received: augment={augment!r}")
+        if penalty_weight:
+            _check_second_derivatives(layer.engine for layer in _circuits(self.discriminator))
+        super().compile(
+            optimizer=None,
+            jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+        )
+        self._jit_set_aside = False
+        self.num_critic_steps = num_critic_steps
         self.generator_batch_size = generator_batch_size
-        self.loss_function = loss if isinstance(loss, GANLoss) else GANLoss(loss)
-        self.penalty_weight = _at_least_0("penalty_weight", penalty_weight)
-        self.penalty_target = positive_number("penalty_target", penalty_target)
+        self.loss_function = loss
+        self.penalty_weight = penalty_weight
+        self.penalty_target = penalty_target
         self.one_sided = bool(one_sided)
-        self.drift = _at_least_0("drift", drift)
+        self.drift = drift
         self.augment = augment
         self.flip = bool(flip)
-        self.ema_images = positive_number("ema_images", ema_images)
-        if self.penalty_weight:
-            engines = {layer.plan.engine for layer in _circuits(self.discriminator)}
-            if tfq.NAME in engines:
-                raise ValueError(
-                    "A gradient penalty needs second derivatives, which TensorFlow Quantum's "
-                    "operations do not have: choose another engine for the discriminator, or "
-                    f"penalty_weight=0. Received: engine='{tfq.NAME}'"
-                )
+        self.ema_images = ema_images
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         generator_optimizer.build(self.generator.trainable_variables)
@@ -177,6 +201,22 @@ class GAN(keras.Model):
             names.append("penalty")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self._discriminator_function = None
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """The arguments of `compile`, which a `.keras` file keeps."""
+        if not self.compiled:
+            return {}
+        names = [*inspect.signature(GAN.compile).parameters][1:]
+        return {
+            **{name: getattr(self, name) for name in names if name != "loss"},
+            "loss": dataclasses.asdict(self.loss_function),
+            "jit_compile": self.jit_compile or self._jit_set_aside,
+        }
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Calls `compile` as `get_compile_config` says."""
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**{**config, "loss": GANLoss(**config["loss"])})
 
     @property
     def optimizers(self) -> Mapping[str, keras.optimizers.Optimizer]:
@@ -196,8 +236,7 @@ class GAN(keras.Model):
         import tensorflow as tf
 
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if not self.is_conditional:
-            labels = None
+        labels = self._training_labels(labels)
         if self._discriminator_function is None:
             # One graph for all updates: it is the larger part of what has to be traced.
             self._discriminator_function = tf.function(self._update_discriminator, autograph=False)
@@ -222,6 +261,25 @@ class GAN(keras.Model):
         self.images_seen.assign_add(float(self.num_critic_steps) * tf.cast(size, tf.float32))
         self._update_average(tf.cast(size, tf.float32))
         return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def _training_labels(self, labels: Any) -> Any:
+        """Labels as the networks take them, checked; None without classes."""
+        import tensorflow as tf
+
+        if self.num_classes is None:
+            return None
+        if labels is None or labels.shape.rank != 1:
+            received = "labels=None" if labels is None else f"labels of shape {labels.shape}"
+            raise ValueError(
+                "With classes, a batch is images and their labels, integers of shape (B,). "
+                f"Received: {received}"
+            )
+        labels = tf.cast(labels, tf.int32)
+        good = tf.reduce_all((labels >= 0) & (labels < self.num_classes))
+        words = f"Labels must be integers from 0 to {self.num_classes - 1}. Received: labels="
+        # Of no effect under XLA, which has no assertions.
+        with tf.control_dependencies([tf.debugging.Assert(good, [words, labels])]):
+            return tf.identity(labels)
 
     def _scaled(self, images: Any) -> Any:
         """Images as the networks have them: floats in [-1, 1]."""
@@ -315,7 +373,7 @@ class GAN(keras.Model):
 
         Args:
             num: How many.
-            seed: Seed of the noise: the same seed gives the same images.
+            seed: Seed of the noise, from 0 to 2**31 - 1: the same seed gives the same images.
             truncation: The largest absolute value of the noise, drawn from the normal distribution
                 cut off there (Brock et al., *BigGAN*, ICLR 2019): smaller values give better and
                 more alike images. None for no limit.
@@ -326,11 +384,18 @@ class GAN(keras.Model):
             uint8 images of shape `(num, height, width, channels)`.
 
         Raises:
-            ValueError: If `num`, `truncation` or the labels are out of range.
+            ValueError: If an argument is out of range, or there are labels but no classes.
+            FloatingPointError: If the generator's weights have become NaN or infinite.
         """
         import tensorflow as tf
 
         num = positive_integer("num", num)
+        batch_size = positive_integer("batch_size", batch_size)
+        whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+        if not whole or not 0 <= seed < 2**31:
+            raise ValueError(
+                f"`seed` must be an integer from 0 to 2**31 - 1. Received: seed={seed!r}"
+            )
         if truncation is not None:
             truncation = positive_number("truncation", truncation)
         noise = latent_noise(num, self.latent_dim, seed, truncation)
@@ -340,24 +405,29 @@ class GAN(keras.Model):
             part = noise[start : start + batch_size]
             own = None if labels is None else tf.constant(labels[start : start + batch_size])
             made = self.ema_generator(part if own is None else [part, own], training=False)
+            if not np.isfinite(made).all():
+                raise FloatingPointError(
+                    "The generator no longer makes numbers, for its training has diverged: take an "
+                    f"earlier checkpoint. Received: NaN or infinite pixels of seed={seed}"
+                )
             images.append(to_uint8(made).numpy())
         return np.concatenate(images)
 
     def _checked_labels(self, num: int, labels: Any) -> np.ndarray | None:
-        if not self.is_conditional:
+        if self.num_classes is None:
             if labels is not None:
-                raise ValueError("This GAN has no classes. Received: labels")
+                raise ValueError(f"This GAN has no classes. Received: labels={labels!r}")
             return None
-        num_classes = self.generator.get_layer("classes").input_dim
         if labels is None:
-            return np.arange(num, dtype="int32") % num_classes
-        labels = np.asarray(labels, "int32")
-        if labels.shape != (num,) or labels.min() < 0 or labels.max() >= num_classes:
+            return np.arange(num, dtype="int32") % self.num_classes
+        values = np.asarray(labels)
+        whole = values.shape == (num,) and np.issubdtype(values.dtype, np.integer)
+        if not whole or values.min() < 0 or values.max() >= self.num_classes:
             raise ValueError(
-                f"`labels` must be {num} integers from 0 to {num_classes - 1}. "
+                f"`labels` must be {num} integers from 0 to {self.num_classes - 1}. "
                 f"Received: labels={labels!r}"
             )
-        return labels
+        return values.astype("int32")
 
     def serving_signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The signatures of a SavedModel: `(num, seed)` to uint8 images."""
@@ -366,9 +436,8 @@ class GAN(keras.Model):
         def generate(num: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
             noise = latent_noise(num, self.latent_dim, seed)
             inputs = noise
-            if self.is_conditional:
-                num_classes = self.generator.get_layer("classes").input_dim
-                inputs = [noise, tf.range(num) % num_classes]
+            if self.num_classes is not None:
+                inputs = [noise, tf.range(num) % self.num_classes]
             return {"images": to_uint8(self.ema_generator(inputs, training=False))}
 
         function = tf.function(generate, autograph=False).get_concrete_function(
@@ -384,7 +453,10 @@ class GAN(keras.Model):
         Args:
             filepath: The folder to be made.
             overwrite: Whether to replace a SavedModel that is there.
-            **kwargs: As of `serving.export_saved_model`.
+            **kwargs: `engine`, as of `serving.export_saved_model`.
+
+        Raises:
+            As `serving.export_saved_model`.
         """
         export_saved_model(self, filepath, overwrite=overwrite, **kwargs)
 
@@ -414,22 +486,33 @@ class GAN(keras.Model):
     def set_engine(self, engine: str) -> None:
         """Changes how the circuits are computed; no weight changes.
 
+        If it is refused, all stay as they were. Functions that Keras has compiled are compiled anew
+        at their next use, under XLA only where the engine allows it.
+
         Args:
             engine: One of `qrkt_keras.execution.ENGINES`.
 
         Raises:
-            ValueError: If there is no such engine.
-            UnsupportedCircuitError: If the engine refuses a circuit; then all stay as they were.
+            ValueError: If there is no such engine, or it has no second derivatives and the model
+                was compiled with a gradient penalty.
+            UnsupportedCircuitError: If the engine refuses a circuit.
         """
         check_engine(engine)
         for layer in self.pqcs:
             make_engine(layer.spec, engine)
+        if self.compiled and self.penalty_weight and _circuits(self.discriminator):
+            _check_second_derivatives([engine])
+        jit_compile = self.jit_compile or self._jit_set_aside
         self.engine = engine
         for network in (self.generator, self.discriminator, self.ema_generator):
             for layer in network.layers:
                 if hasattr(layer, "set_engine"):
                     layer.set_engine(engine)
-        self.train_function = self._discriminator_function = None
+        supports_jit = all(layer.supports_jit for layer in self.pqcs)
+        self.jit_compile = jit_compile and supports_jit
+        self._jit_set_aside = jit_compile and not supports_jit
+        self.train_function = self.test_function = self.predict_function = None
+        self._discriminator_function = None
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -474,8 +557,46 @@ def _spread(images: Any) -> Any:
     return tf.reduce_mean(tf.math.reduce_std(images, axis=0))
 
 
+def _num_classes(generator: keras.Model) -> int | None:
+    """The number of classes of a generator with labels, else None."""
+    if len(generator.inputs) == 1:
+        return None
+    named = {layer.name: layer for layer in generator.layers}
+    shapes = [tuple(given.shape) for given in generator.inputs]
+    good = len(shapes) == 2 and len(shapes[1]) == 1
+    if not good or not isinstance(named.get("classes"), keras.layers.Embedding):
+        raise ValueError(
+            "A generator with labels takes noise (B, latent_dim) and labels (B,), and has an "
+            "Embedding called 'classes' that tells their number. "
+            f"Received: inputs of shapes {shapes}, layers {[*named]}"
+        )
+    return named["classes"].input_dim
+
+
 def _circuits(network: keras.Model) -> tuple[PQC, ...]:
     return tuple(layer for layer in network._flatten_layers() if isinstance(layer, PQC))
+
+
+def _check_optimizers(generator: Any, discriminator: Any) -> None:
+    for name, optimizer in (("generator", generator), ("discriminator", discriminator)):
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(
+                f"`{name}_optimizer` must be an optimizer such as keras.optimizers.Adam(1e-4). "
+                f"Received: {name}_optimizer={optimizer!r}"
+            )
+    if generator is discriminator:
+        raise ValueError(
+            f"Each network needs an optimizer of its own. Received: the same {generator!r} for both"
+        )
+
+
+def _check_second_derivatives(engines: Iterable[str]) -> None:
+    if tfq.NAME in engines:
+        raise ValueError(
+            "A gradient penalty needs second derivatives, which TensorFlow Quantum's operations "
+            "do not have: choose another engine for the discriminator, or penalty_weight=0. "
+            f"Received: engine='{tfq.NAME}'"
+        )
 
 
 def _at_least_0(name: str, value: Any) -> float:

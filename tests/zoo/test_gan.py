@@ -241,8 +241,9 @@ def test_a_gan_with_classes_from_training_to_serving(make, tmp_path):
         np.testing.assert_array_equal(again.generate(5, seed=4), images)
 
 
-def test_labels_that_do_not_fit_are_not_trained_on():
-    gan = compiled(plain_gan(), penalty_weight=0.0)
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_labels_that_do_not_fit_are_not_trained_on(run_eagerly):
+    gan = compiled(plain_gan(), penalty_weight=0.0, run_eagerly=run_eagerly)
     before = gan.generator.get_weights() + gan.discriminator.get_weights()
     with pytest.raises(ValueError, match=r"Received: labels=None$"):
         gan.fit(IMAGES, batch_size=16, verbose=0)
@@ -251,6 +252,8 @@ def test_labels_that_do_not_fit_are_not_trained_on():
     for label in (-1, 3):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"integers from 0 to 2"):
             gan.fit(IMAGES, np.full(32, label), batch_size=16, verbose=0)
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"integers from 0 to 2"):
+            gan.train_on_batch(IMAGES, np.full(32, label))
     after = gan.generator.get_weights() + gan.discriminator.get_weights()
     for weight, old in zip(after, before, strict=True):
         np.testing.assert_array_equal(weight, old)

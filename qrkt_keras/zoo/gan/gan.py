@@ -34,7 +34,8 @@ class GAN(keras.Model):
 
     `w_ema <- beta w_ema + (1 - beta) w`, `beta = 0.5^(B / min(ema_images, 0.1 * images seen))`,
 
-    which is what `generate` uses. Source: Karras et al., *Training Generative Adversarial Networks
+    which is what `generate` uses. Of an epoch's last batch, if it has fewer images than parts, some
+    serve again. Source: Karras et al., *Training Generative Adversarial Networks
     with Limited Data*, NeurIPS 2020 (the average); Gulrajani et al., *Improved Training of
     Wasserstein GANs*, NeurIPS 2017 (the order of steps).
 
@@ -54,7 +55,8 @@ class GAN(keras.Model):
         Images of shape `(B, height, width, channels)`, by the averaged generator.
 
     Raises:
-        ValueError: If the two do not fit each other.
+        ValueError: If the two do not fit each other, or a generator with labels does not tell how
+            many there are.
 
     Example:
 
@@ -268,7 +270,7 @@ class GAN(keras.Model):
 
         if self.num_classes is None:
             return None
-        if labels is None or labels.shape.rank != 1:
+        if labels is None or len(labels.shape) != 1:
             received = "labels=None" if labels is None else f"labels of shape {labels.shape}"
             raise ValueError(
                 "With classes, a batch is images and their labels, integers of shape (B,). "

@@ -755,7 +755,7 @@ def predict(
 def generate(
     preset: PresetOrFolder,
     num: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Seed of the noise.")] = 0,
     truncation: Annotated[
         float | None, typer.Option(help="Largest absolute value of the noise.")
     ] = None,

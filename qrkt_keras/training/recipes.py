@@ -176,14 +176,14 @@ class GANRecipe(_Fields):
         beta_1, beta_2, epsilon: Of Adam.
         warmup_steps: Updates over which the rates rise from 0, then they stay.
         clip_norm: Gradients are scaled down to this global norm; `None` never.
-        penalty_weight: Of the gradient penalty; 0 for none.
-        penalty_target: The norm of the gradient that the penalty asks for.
-        one_sided: Whether only larger norms are penalised.
+        gradient_penalty_weight: Of the gradient penalty; 0 for none.
+        gradient_penalty_target: The norm of the gradient that the penalty asks for.
+        gradient_penalty_one_sided: Whether only larger norms are penalised.
         drift: Weight of the squared mean of the real logits.
         augment: Policy of `layers.DiffAugment`, such as `"translation,cutout,color"`; "" for none.
         translation, cutout, cutout_probability: Of `layers.DiffAugment`.
         flip: Whether real images are mirrored at random.
-        ema_images: Over how many images the generator's average reaches back.
+        ema_images: Half-life of the generator's average, in images, see `GAN.compile`.
         seed: Seed of the order of the images and of `layers.DiffAugment`.
 
     Raises:
@@ -209,9 +209,9 @@ class GANRecipe(_Fields):
     epsilon: float = 1e-8
     warmup_steps: int = 0
     clip_norm: float | None = 5.0
-    penalty_weight: float = 10.0
-    penalty_target: float = 1.0
-    one_sided: bool = False
+    gradient_penalty_weight: float = 10.0
+    gradient_penalty_target: float = 1.0
+    gradient_penalty_one_sided: bool = False
     drift: float = 0.0
     augment: str = ""
     translation: float = 0.125
@@ -225,7 +225,7 @@ class GANRecipe(_Fields):
         super().__post_init__()
         for name in ("epochs", "batch_size", "num_critic_steps", "generator_batch_size"):
             self._check(name, "at least 1", lambda value: value >= 1)
-        for name in ("warmup_steps", "penalty_weight", "drift", "seed"):
+        for name in ("warmup_steps", "gradient_penalty_weight", "drift", "seed"):
             self._check(name, "at least 0", lambda value: value >= 0)
         for name in ("beta_1", "beta_2"):
             self._check(name, "at least 0 and below 1", lambda value: 0 <= value < 1)
@@ -234,7 +234,7 @@ class GANRecipe(_Fields):
             "discriminator_learning_rate",
             "epsilon",
             "clip_norm",
-            "penalty_target",
+            "gradient_penalty_target",
             "ema_images",
         ):
             self._check(name, "positive", lambda value: value > 0)

@@ -320,9 +320,9 @@ def compile_arguments(recipe: GANRecipe) -> dict[str, Any]:
         "loss": recipe.loss,
         "num_critic_steps": recipe.num_critic_steps,
         "generator_batch_size": recipe.generator_batch_size,
-        "penalty_weight": recipe.penalty_weight,
-        "penalty_target": recipe.penalty_target,
-        "one_sided": recipe.one_sided,
+        "gradient_penalty_weight": recipe.gradient_penalty_weight,
+        "gradient_penalty_target": recipe.gradient_penalty_target,
+        "gradient_penalty_one_sided": recipe.gradient_penalty_one_sided,
         "drift": recipe.drift,
         "augment": augment,
         "flip": recipe.flip,
@@ -336,7 +336,8 @@ def _examples(
     data_dir: str | os.PathLike[str] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images to train on and their labels, all of them: a GAN has no validation split."""
-    num_classes = model.generator.get_layer("classes").input_dim if model.is_conditional else None
+    num_classes = model.num_classes
+    has_classes = num_classes is not None
     if isinstance(data, str):
         images, labels = datasets.arrays(data, "train+validation", data_dir=data_dir)
         images = datasets.resized(images, model.image_shape[:2])
@@ -345,15 +346,13 @@ def _examples(
                 f"The data set must have the model's {num_classes} classes, and has "
                 f"{datasets.info(data).num_classes}. Received: data={data!r}"
             )
-    elif isinstance(data, tuple) != model.is_conditional or (
-        isinstance(data, tuple) and len(data) != 2
-    ):
-        wanted = "(images, labels)" if model.is_conditional else "images alone"
+    elif isinstance(data, tuple) != has_classes or (isinstance(data, tuple) and len(data) != 2):
+        wanted = "(images, labels)" if has_classes else "images alone"
         raise ValueError(
             f"data must be {wanted}, as the model has {num_classes or 'no'} classes. "
             f"Received: data of type {type(data).__name__}"
         )
-    elif model.is_conditional:
+    elif has_classes:
         images, labels = map(np.asarray, data)
         _check_labels(labels, len(images), num_classes)
         labels = labels.astype(np.int32)

@@ -217,7 +217,7 @@ def test_a_gan_recipe_is_checked_json():
         ({"augment": "color, cutout"}, "no spaces.*Received: augment='color, cutout'"),
         ({"beta_1": 1.0}, "beta_1 must be at least 0 and below 1. Received: beta_1=1.0"),
         ({"flip": 1}, "flip must be bool. Received: flip=1"),
-        ({"penalty_target": 0.0}, "Received: penalty_target=0.0"),
+        ({"gradient_penalty_target": 0.0}, "Received: gradient_penalty_target=0.0"),
     ]:
         with pytest.raises((TypeError, ValueError), match=message):
             GANRecipe(epochs=1, **fields)

@@ -44,7 +44,9 @@ def plain_gan(units=8):
 
 
 # A rate of nearly nothing: what is collapsed stays so, what is not does not.
-STILL = GANRecipe(epochs=3, batch_size=16, penalty_weight=0.0, generator_learning_rate=1e-12)
+STILL = GANRecipe(
+    epochs=3, batch_size=16, gradient_penalty_weight=0.0, generator_learning_rate=1e-12
+)
 
 
 def train_plainly(folder, *, model=None, recipe=STILL, **arguments):
@@ -223,7 +225,7 @@ def test_what_must_be_the_same_to_continue(tmp_path):
         return fit_gan(
             model,
             IMAGES,
-            GANRecipe(epochs=1, batch_size=16, penalty_weight=0.0),
+            GANRecipe(epochs=1, batch_size=16, gradient_penalty_weight=0.0),
             output_dir=tmp_path / "run",
             progress=False,
             identity={"model": model.get_config()},
@@ -264,7 +266,7 @@ def test_a_gan_with_classes(tmp_path, name):
     fit_gan(
         model,
         "digits" if name == "digits" else (IMAGES, labels),
-        GANRecipe(epochs=1, batch_size=48, penalty_weight=0.0),
+        GANRecipe(epochs=1, batch_size=48, gradient_penalty_weight=0.0),
         output_dir=tmp_path / "run",
         progress=False,
     )
@@ -296,7 +298,7 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, num_classes, data, message
 
 def test_diversity_is_the_spread_of_generated_images_over_that_of_real_ones():
     model = plain_gan()
-    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0), penalty_weight=0.0)
+    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0), gradient_penalty_weight=0.0)
     state = model.seed_generator.state.numpy()
     found = model.train_on_batch(IMAGES[:6], return_dict=True)["diversity"]
     model.seed_generator.state.assign(state)

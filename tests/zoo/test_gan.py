@@ -243,7 +243,7 @@ def test_a_gan_with_classes_from_training_to_serving(make, tmp_path):
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_labels_that_do_not_fit_are_not_trained_on(run_eagerly):
-    gan = compiled(plain_gan(), penalty_weight=0.0, run_eagerly=run_eagerly)
+    gan = compiled(plain_gan(), gradient_penalty_weight=0.0, run_eagerly=run_eagerly)
     before = gan.generator.get_weights() + gan.discriminator.get_weights()
     with pytest.raises(ValueError, match=r"Received: labels=None$"):
         gan.fit(IMAGES, batch_size=16, verbose=0)
@@ -343,7 +343,7 @@ def test_a_step_updates_each_network_as_often_as_asked(quantum, jit_compile):
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating", "hinge", "least_squares"])
 def test_every_loss_trains(name):
-    gan = compiled(small(quantum=False), loss=name, penalty_weight=0.0)
+    gan = compiled(small(quantum=False), loss=name, gradient_penalty_weight=0.0)
     history = gan.fit(IMAGES, batch_size=32, epochs=1, verbose=0).history
     assert "penalty" not in history
     assert np.isfinite(history["generator_loss"]).all()
@@ -353,7 +353,10 @@ def test_the_step_is_the_formula():
     """One update of the discriminator, against the loss written out, with plain gradients."""
     gan = small(quantum=False)
     gan.compile(
-        keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1), penalty_weight=5.0, penalty_target=0.5
+        keras.optimizers.SGD(0.0),
+        keras.optimizers.SGD(0.1),
+        gradient_penalty_weight=5.0,
+        gradient_penalty_target=0.5,
     )
     real = tf.constant(IMAGES[:4], tf.float32) / 127.5 - 1
     state = gan.seed_generator.state.numpy()
@@ -380,7 +383,7 @@ def test_the_step_is_the_formula():
 
 
 def test_the_average_follows_its_formula():
-    gan = compiled(small(quantum=False), ema_images=20.0, penalty_weight=0.0)
+    gan = compiled(small(quantum=False), ema_images=20.0, gradient_penalty_weight=0.0)
     average = [weight.numpy().astype("float64") for weight in gan.ema_generator.weights]
     for step in range(1, 3):
         gan.train_on_batch(IMAGES[:16])
@@ -415,7 +418,7 @@ def test_a_penalty_on_tfq_is_refused():
 
 @pytest.mark.parametrize(
     "changes, settings",
-    [({"quantum_discriminator": False}, {}), ({}, {"penalty_weight": 0.0})],
+    [({"quantum_discriminator": False}, {}), ({}, {"gradient_penalty_weight": 0.0})],
     ids=["in the generator", "in both"],
 )
 def test_tfq_trains_where_no_second_derivative_is_needed(changes, settings):
@@ -435,8 +438,8 @@ def test_tfq_trains_where_no_second_derivative_is_needed(changes, settings):
     [
         ({"loss": "cross"}, "Received: .*cross"),
         ({"num_critic_steps": 0}, "Received: num_critic_steps=0"),
-        ({"penalty_weight": -1.0}, "Received: penalty_weight=-1.0"),
-        ({"penalty_target": 0.0}, "Received: penalty_target=0.0"),
+        ({"gradient_penalty_weight": -1.0}, "Received: gradient_penalty_weight=-1.0"),
+        ({"gradient_penalty_target": 0.0}, "Received: gradient_penalty_target=0.0"),
         ({"generator_batch_size": 0}, "Received: generator_batch_size=0"),
         ({"generator_batch_size": -1}, "Received: generator_batch_size=-1"),
         ({"augment": "color"}, "Received: augment='color'"),
@@ -476,7 +479,9 @@ def test_a_remainder_of_fewer_images_than_updates(jit_compile):
 
 
 def test_a_loss_of_ones_own_settings():
-    gan = compiled(small(), loss=GANLoss("minimax", label_smoothing=0.25), penalty_weight=0.0)
+    gan = compiled(
+        small(), loss=GANLoss("minimax", label_smoothing=0.25), gradient_penalty_weight=0.0
+    )
     gan.fit(IMAGES, batch_size=32, verbose=0)
 
 
@@ -510,7 +515,7 @@ def test_a_keras_file_goes_on_training(tmp_path):
         keras.optimizers.RMSprop(1e-3),
         loss=GANLoss("minimax", label_smoothing=0.25),
         num_critic_steps=2,
-        penalty_weight=0.5,
+        gradient_penalty_weight=0.5,
         augment=DiffAugment("translation", seed=1),
         flip=True,
     )

@@ -179,7 +179,7 @@ class TestRoundTrip:
 
     def test_the_optimizers_stay_behind(self, tmp_path):
         gan = small_gan(quantum=False)
-        gan.compile(keras.optimizers.Adam(), keras.optimizers.Adam(), penalty_weight=0.0)
+        gan.compile(keras.optimizers.Adam(), keras.optimizers.Adam(), gradient_penalty_weight=0.0)
         gan.train_on_batch(np.zeros((2, 8, 8, 1), "uint8"))
         folder = gan.save_to_preset(tmp_path / "gan")
         with h5py.File(folder / "model.weights.h5") as file:

@@ -125,9 +125,9 @@ class GAN(keras.Model):
         *,
         num_critic_steps: int = 1,
         generator_batch_size: int | None = None,
-        penalty_weight: float = 10.0,
-        penalty_target: float = 1.0,
-        one_sided: bool = False,
+        gradient_penalty_weight: float = 10.0,
+        gradient_penalty_target: float = 1.0,
+        gradient_penalty_one_sided: bool = False,
         drift: float = 0.0,
         augment: keras.layers.Layer | None = None,
         flip: bool = False,
@@ -145,9 +145,9 @@ class GAN(keras.Model):
             num_critic_steps: Updates of the discriminator for one of the generator.
             generator_batch_size: Images of the generator's update; by default those of one of the
                 discriminator's.
-            penalty_weight: Of the gradient penalty; 0 for none.
-            penalty_target: The norm that the penalty asks for.
-            one_sided: Whether only larger norms are penalised.
+            gradient_penalty_weight: Of the gradient penalty; 0 for none.
+            gradient_penalty_target: The norm that the penalty asks for.
+            gradient_penalty_one_sided: Whether only larger norms are penalised.
             drift: Weight of the squared mean of the real logits.
             augment: A layer applied to real and generated images before the discriminator, such as
                 `DiffAugment`.
@@ -168,14 +168,16 @@ class GAN(keras.Model):
         if generator_batch_size is not None:
             generator_batch_size = positive_integer("generator_batch_size", generator_batch_size)
         loss = loss if isinstance(loss, GANLoss) else GANLoss(loss)
-        penalty_weight = _at_least_0("penalty_weight", penalty_weight)
-        penalty_target = positive_number("penalty_target", penalty_target)
+        gradient_penalty_weight = _at_least_0("gradient_penalty_weight", gradient_penalty_weight)
+        gradient_penalty_target = positive_number(
+            "gradient_penalty_target", gradient_penalty_target
+        )
         drift = _at_least_0("drift", drift)
         ema_images = positive_number("ema_images", ema_images)
         _check_optimizers(generator_optimizer, discriminator_optimizer)
         if augment is not None and not isinstance(augment, keras.layers.Layer):
             raise TypeError(f"`augment` must be a layer or None. Received: augment={augment!r}")
-        if penalty_weight:
+        if gradient_penalty_weight:
             _check_second_derivatives(layer.engine for layer in _circuits(self.discriminator))
         super().compile(
             optimizer=None,
@@ -187,9 +189,9 @@ class GAN(keras.Model):
         self.num_critic_steps = num_critic_steps
         self.generator_batch_size = generator_batch_size
         self.loss_function = loss
-        self.penalty_weight = penalty_weight
-        self.penalty_target = penalty_target
-        self.one_sided = bool(one_sided)
+        self.gradient_penalty_weight = gradient_penalty_weight
+        self.gradient_penalty_target = gradient_penalty_target
+        self.gradient_penalty_one_sided = bool(gradient_penalty_one_sided)
         self.drift = drift
         self.augment = augment
         self.flip = bool(flip)
@@ -199,7 +201,7 @@ class GAN(keras.Model):
         generator_optimizer.build(self.generator.trainable_variables)
         discriminator_optimizer.build(self.discriminator.trainable_variables)
         names = ["generator_loss", "discriminator_loss", "real_logits", "fake_logits", "diversity"]
-        if self.penalty_weight:
+        if self.gradient_penalty_weight:
             names.append("penalty")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
         self._discriminator_function = None
@@ -315,15 +317,15 @@ class GAN(keras.Model):
             real_logits, fake_logits = self._logits(real, labels), self._logits(fake, labels)
             loss = self.loss_function.discriminator(real_logits, fake_logits)
             total = loss
-            if self.penalty_weight:
+            if self.gradient_penalty_weight:
                 penalty = gradient_penalty(
                     lambda images: self._logits(images, labels),
                     real,
                     fake,
                     keras.random.uniform((size, 1, 1, 1), seed=self.seed_generator),
-                    weight=self.penalty_weight,
-                    target=self.penalty_target,
-                    one_sided=self.one_sided,
+                    weight=self.gradient_penalty_weight,
+                    target=self.gradient_penalty_target,
+                    one_sided=self.gradient_penalty_one_sided,
                 )
                 total = total + penalty
             if self.drift:
@@ -502,7 +504,7 @@ class GAN(keras.Model):
         check_engine(engine)
         for layer in self.pqcs:
             make_engine(layer.spec, engine)
-        if self.compiled and self.penalty_weight and _circuits(self.discriminator):
+        if self.compiled and self.gradient_penalty_weight and _circuits(self.discriminator):
             _check_second_derivatives([engine])
         jit_compile = self.jit_compile or self._jit_set_aside
         self.engine = engine
@@ -596,8 +598,8 @@ def _check_second_derivatives(engines: Iterable[str]) -> None:
     if tfq.NAME in engines:
         raise ValueError(
             "A gradient penalty needs second derivatives, which TensorFlow Quantum's operations "
-            "do not have: choose another engine for the discriminator, or penalty_weight=0. "
-            f"Received: engine='{tfq.NAME}'"
+            "do not have: choose another engine for the discriminator, or "
+            f"gradient_penalty_weight=0. Received: engine='{tfq.NAME}'"
         )
 
 

@@ -335,9 +335,10 @@ class GAN(keras.Model):
         self.trackers["discriminator_loss"].update_state(loss)
         self.trackers["real_logits"].update_state(tf.reduce_mean(real_logits))
         self.trackers["fake_logits"].update_state(tf.reduce_mean(fake_logits))
-        # One image alone does not differ.
-        diversity = tf.math.divide_no_nan(_spread(fake), _spread(real))
-        self.trackers["diversity"].update_state(diversity)
+        # Of one image alone it is not known: NaN, or of no weight where others have more.
+        known = 1.0 if real.shape[0] is not None else tf.cast(size > 1, tf.float32)
+        spreads = tf.math.divide_no_nan if real.shape[0] is None else tf.divide
+        self.trackers["diversity"].update_state(spreads(_spread(fake), _spread(real)), known)
         if penalty is not None:
             self.trackers["penalty"].update_state(penalty)
 

@@ -416,12 +416,11 @@ def train(
                 f"that measure GANs. Received: {preset!r}"
             )
         is_gan = kind == "GAN"
-        if not is_gan:
-            _only_of_gans(conditional=conditional, features=features, tensorboard=tensorboard)
         if is_gan:
-            own = {"feature_network": _feature_network(data, features), "tensorboard": tensorboard}
             rate = in_recipe.pop("learning_rate")
             in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
+        else:
+            _only_of_gans(conditional=conditional, features=features, tensorboard=tensorboard)
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
@@ -431,7 +430,10 @@ def train(
             if conditional:
                 changes["num_classes"] = datasets.info(data).num_classes
             model = zoo.from_preset(source, load_weights=False, **changes)
-            if not is_gan:
+            if is_gan:
+                network = _feature_network(data, features)
+                own = {"feature_network": network, "tensorboard": tensorboard}
+            else:
                 _check_fits(model, name, data)
                 own = {"identity": {"model": model.get_config()}}
             datasets.arrays(data, "train")  # a data set that is not there stops us here

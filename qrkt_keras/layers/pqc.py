@@ -171,15 +171,14 @@ class PQC(keras.layers.Layer):
         Returns:
             `(..., number of chosen copies, num_observables)`.
         """
-        chosen = self.copies and len(range(self.copies)[slice(None) if copies is None else copies])
-        self._check_shape(tuple(inputs.shape), chosen)
+        weights = ops.reshape(self.angles, (self.copies or 1, self.spec.num_weights))
+        if copies is not None:
+            weights = weights[copies]
+        self._check_shape(tuple(inputs.shape), weights.shape[0])
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         if "float" not in dtype and "int" not in dtype:
             raise TypeError(f"Angles must be numbers. Received: inputs of dtype {dtype}")
         inputs = ops.cast(inputs, self.angles.dtype)
-        weights = ops.reshape(self.angles, (self.copies or 1, self.spec.num_weights))
-        if copies is not None:
-            weights = weights[copies]
         axes = 2 if self.per_copy_inputs else 1
         leading = tuple(inputs.shape)[:-axes]
         if leading.count(None) > 1:

@@ -243,7 +243,7 @@ def model_identity(model: keras.Model) -> Any:
 
 
 def _without_engines(value: Any) -> Any:
-    # Nor without a name's automatic number, which layers inside a configuration have too.
+    # Layers inside a configuration have names with automatic numbers: those are left out too.
     if isinstance(value, Mapping):
         return {name: _without_engines(item) for name, item in value.items() if name != "engine"}
     if isinstance(value, (list, tuple)):

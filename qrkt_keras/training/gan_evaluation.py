@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from qrkt_keras.training.gan_measures import frechet_distance, inception_score, kernel_distance
-from qrkt_keras.training.job import without_nan
 
 
 class FeatureExtractor(Protocol):
@@ -49,7 +48,7 @@ class GANMeasures:
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON data: None for what is no number."""
         fields = dataclasses.asdict(self)
-        return {**fields, "kid_error": without_nan([self.kid_error])[0]}
+        return {name: None if value != value else value for name, value in fields.items()}
 
 
 def measure_images(

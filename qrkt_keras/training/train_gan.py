@@ -17,11 +17,7 @@ from qrkt_keras import data as datasets
 from qrkt_keras.layers import DiffAugment
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.training.checkpoints import TrainingCheckpoint, model_identity
-from qrkt_keras.training.gan_evaluation import (
-    FeatureExtractor,
-    GANMeasures,
-    measure_features,
-)
+from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_features
 from qrkt_keras.training.grids import GRID_FILES, SampleGrids, grid_picture
 from qrkt_keras.training.job import (
     CHECKPOINT,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.small_disk import small_disk
-from support.tensorflow_only import tensorflow_only
+from support.tensorflow_only import run_with_tensorflow_only
 
 from qrkt_keras import serving
 from qrkt_keras.serving import UnportableModelError, foreign_ops, stock_ops
@@ -123,18 +123,8 @@ class TestOutside:
     def test_in_a_process_with_only_tensorflow(self, model, exported, tmp_path):
         whole = images()
         np.save(tmp_path / "images.npy", whole)
-        done = subprocess.run(
-            [
-                *(sys.executable, "-c", tensorflow_only(SERVE)),
-                *map(str, (exported, tmp_path / "images.npy", tmp_path / "answer.npz")),
-            ],
-            cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        files = (tmp_path / "images.npy", tmp_path / "answer.npz")
+        run_with_tensorflow_only(SERVE, tmp_path, exported, *files)
         answer = np.load(tmp_path / "answer.npz", allow_pickle=True)
         expected = keras.ops.convert_to_numpy(keras.ops.softmax(model.predict(whole, verbose=0)))
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)

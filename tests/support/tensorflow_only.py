@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 _BEFORE = """
 import importlib.machinery, sys
 blocked = {"keras", "tf_keras", "cirq", "cirq_google", "tensorflow_quantum", "qrkt_keras", "sympy"}
@@ -30,6 +35,14 @@ assert not {name for name in loaded if name.partition(".")[0] in blocked}
 """
 
 
-def tensorflow_only(script: str) -> str:
-    """The script between what blocks the packages and what makes sure that it did."""
-    return _BEFORE + script + _AFTER
+def run_with_tensorflow_only(script: str, folder: Path, *arguments: Path) -> None:
+    """Runs the script in a folder, between what blocks the packages and what checks that it did."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BEFORE + script + _AFTER, *map(str, arguments)],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
 
 import keras
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from support.gans import small_gan
-from support.tensorflow_only import tensorflow_only
+from support.tensorflow_only import run_with_tensorflow_only
 
 from qrkt_keras.circuits import templates
 from qrkt_keras.layers import DiffAugment
@@ -575,14 +572,5 @@ np.save(sys.argv[2], served(num=tf.constant(3), seed=tf.constant(5))["images"].n
 def test_a_saved_model_generates_without_this_package(tmp_path):
     gan = small()
     gan.export(tmp_path / "gan")
-    script = tensorflow_only(SERVE)
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "gan"), str(tmp_path / "images.npy")],
-        cwd=tmp_path,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_with_tensorflow_only(SERVE, tmp_path, tmp_path / "gan", tmp_path / "images.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), gan.generate(3, seed=5))

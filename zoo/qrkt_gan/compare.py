@@ -20,8 +20,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# Name to the title of its row, its preset and flags. The learning rates are each form's best of
-# trials of five minutes with seed 0, see the card.
+# Name to the title of its row, its preset and flags. The card says how the rates were chosen.
 MODELS = {
     "quantum": ("QRKT-GAN", "qrkt_{}"),
     "frozen": ("QRKT-GAN, circuits frozen at random", "qrkt_{}", "--freeze-circuits"),

@@ -368,9 +368,12 @@ def _conjugate(matrix: bytes, word: str) -> tuple[tuple[str, float], ...]:
     image = unitary.conj().T @ pauli_matrix(word) @ unitary
     expansion = []
     for candidate in pauli_words(len(word)):
-        coefficient = np.einsum("ij,ji->", pauli_matrix(candidate), image).real / size
+        coefficient = float(np.einsum("ij,ji->", pauli_matrix(candidate), image).real / size)
         if abs(coefficient) > 1e-9:
-            expansion.append((candidate, float(coefficient)))
+            # A Clifford gate's is 1 or -1; with its rounding error, all values would be scaled.
+            whole = round(coefficient)
+            near = abs(coefficient - whole) < _TOLERANCE
+            expansion.append((candidate, float(whole) if near else coefficient))
     return tuple(expansion)
 
 

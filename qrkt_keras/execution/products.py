@@ -15,6 +15,8 @@ from qrkt_keras.execution.angles import neighbours, select
 
 # Products of at most this many factors are taken column by column, if all are.
 _SHORT = 3
+# Of so many runs of neighbours at most they are made a run at a time.
+_MOST_RUNS = 8
 # A scan takes so many steps in a row, each a pass over 1/8 of the data, level by level; a whole
 # level of at most `_LEAF` factors is not cut any more.
 _RADIX = 8
@@ -29,7 +31,8 @@ class Products:
 
     - Ranges of neighbouring factors that start together are one scan (see `_scan`), and a few
       ranges that start inside it are taken from its parts.
-    - Short products are taken column by column.
+    - Short products are taken a run of neighbouring columns at a time (see `_Runs`) where they are
+      few runs, and column by column where they are many.
     - All others are built by pairs: a level multiplies neighbours, and a pair that several products
       share is made once. The batch is the last axis there, so that a factor is a row.
 
@@ -39,12 +42,14 @@ class Products:
     """
 
     def __init__(self, products: tuple[tuple[int, ...], ...]):
-        self._blocks: list[_Scan | _Columns | _Pairs] = _scans(products)
+        self._blocks: list[_Scan | _Runs | _Columns | _Pairs] = _scans(products)
         scanned = {i for block in self._blocks for i in block.members}
         rest = [i for i in range(len(products)) if i not in scanned]
         lengths = sorted({len(products[i]) for i in rest})
         if lengths and lengths[-1] > _SHORT:
             self._blocks.append(_Pairs(rest, [products[i] for i in rest]))
+        elif rest and (cut := _cut_into_runs([products[i] for i in rest])) is not None:
+            self._blocks.append(_Runs(rest, *cut))
         else:
             for length in lengths:
                 members = [i for i in rest if len(products[i]) == length]
@@ -91,6 +96,60 @@ def _scans(products) -> list[_Scan]:
         scans.append(_Scan(start, length, ends, ranges))
         scanned.update(scans[-1].members)
     return scans
+
+
+# A run: the first factor of its first product's, and how many products there are.
+_Run = tuple[tuple[int, ...], int]
+
+
+def _cut_into_runs(products) -> tuple[list[_Run], list[int]] | None:
+    """Short products as runs of neighbours, with the cuts between the pieces of factors they need.
+
+    In a run every product's factors are one further than those of the one before. Runs are cut
+    until each factor of a run is one whole piece; None where there are too many.
+    """
+    runs: list[_Run] = []
+    for product in products:
+        if runs:
+            starts, length = runs[-1]
+            if product == tuple(start + length for start in starts):
+                runs[-1] = starts, length + 1
+                continue
+        runs.append((product, 1))
+    while len(runs) <= _MOST_RUNS:
+        edges = {start + end for starts, length in runs for start in starts for end in (0, length)}
+        halves: list[_Run] = []
+        for starts, length in runs:
+            inside = [e - start for start in starts for e in edges if start < e < start + length]
+            place = min(inside, default=length)
+            halves.append((starts, place))
+            if place < length:
+                halves.append((tuple(start + place for start in starts), length - place))
+        if halves == runs:
+            return runs, sorted(edges)
+        runs = halves
+    return None
+
+
+class _Runs:
+    """Short products as products of whole pieces: one split, and one concatenation.
+
+    Of single columns, as in `_Columns`, each `select` splits all factors for itself, and each
+    split's gradient puts all of them together again.
+    """
+
+    def __init__(self, members: list[int], runs: list[_Run], cuts: list[int]):
+        self.members = members
+        self.flops = sum(length * (len(starts) - 1) for starts, length in runs)
+        self._runs = [starts for starts, _ in runs]
+        self._cuts = cuts
+
+    def __call__(self, factors):
+        cuts = [cut for cut in self._cuts if 0 < cut < factors.shape[-1]]
+        pieces = ops.split(factors, cuts, -1) if cuts else [factors]
+        piece = dict(zip([0, *cuts], pieces, strict=True))
+        results = [_multiply([piece[start] for start in starts]) for starts in self._runs]
+        return results[0] if len(results) == 1 else ops.concatenate(results, -1)
 
 
 class _Columns:

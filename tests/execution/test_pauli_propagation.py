@@ -43,6 +43,10 @@ SETS = {
     "three_scans": [tuple(range(a, b)) for a in (0, 20, 40) for b in (a + 18, a + 9, a + 5)],
     "windows": windows(12, 4),
     "short": [(0, 11), (3,), (5, 4), (2, 7, 9)],
+    "ry_ring": [(0, 11), *((i,) for i in range(1, 12))],
+    # Runs that are cut, and pieces that several of them need.
+    "shifted": [*((i, i + 3) for i in range(6)), *((i + 2, i, 9) for i in range(3))],
+    "too_many_runs": windows(12, 2),
     "any": [tuple(RNG.choice(12, size=size, replace=False)) for size in (1, 2, 3, 4, 5, 8, 11, 12)],
     "branches": [tuple(2 * i + bit for i, bit in enumerate(b)) for b in np.ndindex(2, 2, 2, 2, 2)],
 }
@@ -69,7 +73,7 @@ def test_products(name):
 
 
 @pytest.mark.parametrize("compiled", [None, False, True])
-@pytest.mark.parametrize("name", ["ring_16", "ring_17", "ring_48", "ranges", "any", "short"])
+@pytest.mark.parametrize("name", ["ring_16", "ring_17", "ring_48", "ranges", "any", "short", "shifted"])
 def test_derivatives_where_factors_are_exactly_zero(name, compiled):
     """First and second derivatives by leaving factors out, with two zeros in every row."""
     products = SETS[name]
@@ -153,6 +157,14 @@ def test_a_thousand_qubits_are_read_in_seconds(template):
     engine = PauliPropagation(spec)
     assert time.perf_counter() - start < 20
     assert engine.num_strings == 1024
+
+
+def test_runs_of_short_products_are_cut_once():
+    """`ry_ring`: a first and a last factor, and all between as one piece; nothing is scaled."""
+    program = PauliPropagation(templates.ry_ring(12))._program
+    (runs,) = program.multiply._blocks
+    assert runs._cuts == [0, 1, 11, 12] and runs.flops == 1
+    assert program.sum(values := tf.ones((1, 1, 12))) is values
 
 
 def test_flops_grow_with_the_factors_not_with_their_products():

@@ -785,8 +785,8 @@ def gan_run(tmp_path_factory):
     from qrkt_keras import training
 
     folder = tmp_path_factory.mktemp("gan")
-    model = small_gan()
-    recipe = training.GANRecipe(epochs=1, num_critic_steps=5)
+    model = small_gan(solver="rk1")
+    recipe = training.GANRecipe(epochs=1, num_critic_steps=2)
     model.save_to_preset(folder / "small", recipe=recipe, data="digits", include_weights=False)
     done = qrkt("train", folder / "small", "--output", folder / "run", "--learning-rate", 2e-4)
     assert done.exit_code == 0, done.output

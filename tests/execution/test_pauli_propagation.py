@@ -73,7 +73,9 @@ def test_products(name):
 
 
 @pytest.mark.parametrize("compiled", [None, False, True])
-@pytest.mark.parametrize("name", ["ring_16", "ring_17", "ring_48", "ranges", "any", "short", "shifted"])
+@pytest.mark.parametrize(
+    "name", ["ring_16", "ring_17", "ring_48", "ranges", "any", "short", "shifted"]
+)
 def test_derivatives_where_factors_are_exactly_zero(name, compiled):
     """First and second derivatives by leaving factors out, with two zeros in every row."""
     products = SETS[name]

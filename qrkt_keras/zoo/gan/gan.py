@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+# So many batches at most are made operation by operation.
+_MOST_EAGER = 8
+
+
 @keras.saving.register_keras_serializable(package="qrkt_keras")
 class GAN(keras.Model):
     """A generator and a discriminator that are trained against each other.
@@ -105,6 +109,7 @@ class GAN(keras.Model):
         engines = {layer.engine for layer in self.pqcs}
         self.engine = engines.pop() if len(engines) == 1 else "auto"
         self._jit_set_aside = False
+        self._generate_function = None
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.images_seen = self.add_weight(
@@ -405,11 +410,21 @@ class GAN(keras.Model):
             truncation = positive_number("truncation", truncation)
         noise = latent_noise(num, self.latent_dim, seed, truncation)
         labels = self._checked_labels(num, labels)
+        inputs = [noise] if labels is None else [noise, tf.constant(labels)]
+        make = self._make_images
+        if num > _MOST_EAGER * batch_size:
+            # Compiling takes as long as some batches; measurements make a hundred and more.
+            if self._generate_function is None:
+                specs = [
+                    tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype) for tensor in inputs
+                ]
+                self._generate_function = tf.function(
+                    make, input_signature=[specs], autograph=False
+                )
+            make = self._generate_function
         images = []
         for start in range(0, num, batch_size):
-            part = noise[start : start + batch_size]
-            own = None if labels is None else tf.constant(labels[start : start + batch_size])
-            made = self.ema_generator(part if own is None else [part, own], training=False)
+            made = make([tensor[start : start + batch_size] for tensor in inputs])
             if not np.isfinite(made).all():
                 raise FloatingPointError(
                     "The generator no longer makes numbers, for its training has diverged: take an "
@@ -417,6 +432,9 @@ class GAN(keras.Model):
                 )
             images.append(to_uint8(made).numpy())
         return np.concatenate(images)
+
+    def _make_images(self, inputs: list[Any]) -> Any:
+        return self.ema_generator(inputs if len(inputs) > 1 else inputs[0], training=False)
 
     def _checked_labels(self, num: int, labels: Any) -> np.ndarray | None:
         if self.num_classes is None:
@@ -517,7 +535,7 @@ class GAN(keras.Model):
         self.jit_compile = jit_compile and supports_jit
         self._jit_set_aside = jit_compile and not supports_jit
         self.train_function = self.test_function = self.predict_function = None
-        self._discriminator_function = None
+        self._discriminator_function = self._generate_function = None
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

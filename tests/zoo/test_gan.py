@@ -170,7 +170,7 @@ def test_generate_is_a_function_of_the_seed():
 
 def test_many_images_are_those_of_few():
     """Of many the batches are compiled; not so that weights or an engine are kept."""
-    gan = small(solver="rk1")
+    gan = small_gan(solver="rk1")
     for engine in ("auto", "state_vector"):
         gan.set_engine(engine)
         few = gan.generate(20, seed=3, batch_size=4)

@@ -4,8 +4,9 @@
     python zoo/qrkt_gan/compare.py cifar10     # 5 runs, half an hour each
 
 Every run is one `qrkt train`, which the script prints; what is finished is not run again, what was
-interrupted is continued. `--report` runs nothing. The table, the picture and results_NAME.csv go
-into this folder.
+interrupted is continued. `--report` runs nothing. The table and results_NAME.csv go into this
+folder; a row of a run that is elsewhere stays in it. The picture is made where all forms of a seed
+are.
 """
 
 from __future__ import annotations
@@ -59,11 +60,16 @@ def main() -> None:
         print("qrkt", shlex.join(command), flush=True)
         subprocess.run([sys.executable, "-m", "qrkt_keras", *command], check=True)
     rows = {job: read(folder) for job, folder in folders.items() if is_finished(folder)}
+    forms = FORMS[options.data]
+    for seed in SEEDS[options.data]:
+        if all((seed, model) in rows for model in forms):
+            write_picture(options.data, {model: folders[seed, model] for model in forms})
+            break
+    rows = {**read_csv(options.data), **rows}
     if not rows:
         sys.exit("No run is finished.")
+    rows = dict(sorted(rows.items(), key=lambda item: (item[0][0], [*MODELS].index(item[0][1]))))
     write_csv(options.data, rows)
-    first = min(seed for seed, _ in rows)
-    write_picture(options.data, {job: folders[job] for job in rows if job[0] == first})
     print("\n".join(table(rows)))
 
 
@@ -110,6 +116,30 @@ def read(folder: Path) -> dict:
     }
 
 
+def read_csv(data: str) -> dict:
+    """The runs that are recorded; numbers as `read` gives them."""
+    path = HERE / f"results_{data}.csv"
+    if not path.exists():
+        return {}
+    models = {title: model for model, (title, *_) in MODELS.items()}
+    rows = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            job = int(row.pop("seed")), models[row.pop("model")]
+            rows[job] = {name: number(value) for name, value in row.items()}
+    return rows
+
+
+def number(text: str) -> int | float | str:
+    """A cell as a number, where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
 def write_csv(data: str, rows: dict) -> None:
     """All runs, a row each."""
     with open(HERE / f"results_{data}.csv", "w", newline="") as file:
@@ -146,17 +176,20 @@ def spread(values: list[float], digits: int) -> str:
 
 
 def write_picture(data: str, folders: dict) -> None:
-    """Samples of one seed side by side, with real images first."""
+    """Samples of one seed side by side, a form each, with real images first."""
     import matplotlib.pyplot as plt
     from PIL import Image
 
     pictures = {"real": next(iter(folders.values())) / "real.png"}
-    pictures |= {MODELS[model][0]: folder / "samples.png" for (_, model), folder in folders.items()}
-    figure, axes = plt.subplots(1, len(pictures), figsize=(4 * len(pictures), 4.4))
-    for axis, (title, file) in zip(axes, pictures.items(), strict=True):
+    pictures |= {MODELS[model][0]: folder / "samples.png" for model, folder in folders.items()}
+    columns = 3
+    lines = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4.4 * columns, 4.8 * lines))
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, file) in zip(axes.flat, pictures.items(), strict=False):
         axis.imshow(Image.open(file), cmap="gray")
         axis.set_title(title)
-        axis.axis("off")
     figure.tight_layout()
     figure.savefig(HERE / f"samples_{data}.png", dpi=80)
 

@@ -338,7 +338,7 @@ def case_table(results: Results, name: str) -> Iterator[str]:
 
 def heading(name: str, case: dict) -> str:
     """A case in words."""
-    if case["kind"] == "training":
+    if not case["template"]:  # a model, not a circuit
         return f"`{name}`"
     if case["template"] == "patch":
         return f"d = {case['num_layers']}, batch {case['batch']}"

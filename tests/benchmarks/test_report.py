@@ -122,3 +122,11 @@ def test_plots(tmp_path):
 @pytest.mark.parametrize("seconds, words", [(1.5, "1.5 s"), (0.0123, "12.3 ms"), (1.2e-5, "12 µs")])
 def test_time(seconds, words):
     assert report.time(seconds) == words
+
+
+def test_models_are_called_by_their_case():
+    step = record(entry("qrkt-tf", 0.1), group="GAN step", kind="critic", template="")
+    cases = {"qrkt_gan_mnist-critic": step, "rx_ring-n8-l1": record(entry("qrkt-tf", 0.1))}
+    text = report.text(report.Results({"cases": cases}), [])
+    assert "### `qrkt_gan_mnist-critic`" in text
+    assert "### `rx_ring`, 8 qubits, batch 2048" in text

@@ -13,7 +13,7 @@ from support.gans import small_gan
 from support.tensorflow_only import run_with_tensorflow_only
 
 from qrkt_keras.circuits import templates
-from qrkt_keras.layers import DiffAugment
+from qrkt_keras.layers import PQC, DiffAugment
 from qrkt_keras.serving import foreign_ops
 from qrkt_keras.training import GANLoss
 from qrkt_keras.zoo import GAN, QRKTGAN, TransGAN, from_preset
@@ -512,6 +512,18 @@ def test_engines_agree():
     images = gan.ema_generator(latent_noise(3, 6, 0))
     gan.set_engine("state_vector")
     np.testing.assert_allclose(gan.ema_generator(latent_noise(3, 6, 0)), images, atol=1e-5)
+
+
+def test_an_engine_reaches_circuits_in_nested_models():
+    layers = keras.layers
+    circuit = keras.Sequential([PQC(templates.ry_ring(6)), layers.Dense(64)])
+    generator = keras.Sequential([keras.Input((6,)), circuit, layers.Reshape((8, 8, 1))])
+    gan = GAN(generator, small_gan(quantum=False).discriminator)
+    images = gan.generate(3)
+    gan.set_engine("state_vector")
+    circuits = [layer for layer in gan._flatten_layers() if isinstance(layer, PQC)]
+    assert [layer.engine for layer in circuits] == ["state_vector"] * 2  # the average's too
+    np.testing.assert_allclose(gan.generate(3).astype(int), images, atol=1)
 
 
 @pytest.mark.parametrize("gan_class", [QRKTGAN, TransGAN])

@@ -528,7 +528,8 @@ class GAN(keras.Model):
         jit_compile = self.jit_compile or self._jit_set_aside
         self.engine = engine
         for network in (self.generator, self.discriminator, self.ema_generator):
-            for layer in network.layers:
+            # Those inside a nested model too.
+            for layer in network._flatten_layers(include_self=False):
                 if hasattr(layer, "set_engine"):
                     layer.set_engine(engine)
         supports_jit = all(layer.supports_jit for layer in self.pqcs)

@@ -24,13 +24,14 @@ class TorchQuantum:
         gates = {name: getattr(tq.functional, function) for name, function in names.items()}
         wires = {pauli: [q for p, q in circuit.observables if p == pauli] for pauli in "XZ"}
         measure = tq.MeasureAll(tq.PauliZ)
-        inputs, weights, upstream = (torch.from_numpy(array) for array in arrays(case))
+        place = "cuda" if torch.cuda.is_available() else "cpu"
+        inputs, weights, upstream = (torch.from_numpy(a).to(place) for a in arrays(case))
         inputs.requires_grad_()
         weights.requires_grad_()
 
         def call():
             inputs.grad = weights.grad = None
-            device = tq.QuantumDevice(circuit.num_qubits, bsz=case.batch)
+            device = tq.QuantumDevice(circuit.num_qubits, bsz=case.batch, device=place)
             for gate in circuit.gates:
                 params = None
                 if gate.source is not None:
@@ -43,6 +44,7 @@ class TorchQuantum:
                     gates["h"](device, wires=[wire])
                 values = torch.cat([measure(device)[:, wires["X"]], values], -1)
             (values * upstream).sum().backward()
-            return values.detach().numpy(), inputs.grad.numpy(), weights.grad.numpy()
+            # To the host, which also waits for a GPU.
+            return tuple(t.cpu().numpy() for t in (values.detach(), inputs.grad, weights.grad))
 
         return {"quantum": Subject(call)}

@@ -5,8 +5,8 @@
 
 Every run is one `qrkt train`, which the script prints; what is finished is not run again, what was
 interrupted is continued. `--report` runs nothing. The table and results_NAME.csv go into this
-folder; a row of a run that is elsewhere stays in it. The picture is made where all forms of a seed
-are.
+folder; a row of a run that is elsewhere stays in it. The picture is made where all recorded runs of
+the first seed are.
 """
 
 from __future__ import annotations
@@ -59,16 +59,14 @@ def main() -> None:
         command += ["--seed", str(seed), "--output", str(folder), "--resume"]
         print("qrkt", shlex.join(command), flush=True)
         subprocess.run([sys.executable, "-m", "qrkt_keras", *command], check=True)
-    rows = {job: read(folder) for job, folder in folders.items() if is_finished(folder)}
-    forms = FORMS[options.data]
-    for seed in SEEDS[options.data]:
-        if all((seed, model) in rows for model in forms):
-            write_picture(options.data, {model: folders[seed, model] for model in forms})
-            break
-    rows = {**read_csv(options.data), **rows}
+    here = {job: read(folder) for job, folder in folders.items() if is_finished(folder)}
+    rows = {**read_csv(options.data), **here}
     if not rows:
         sys.exit("No run is finished.")
     rows = dict(sorted(rows.items(), key=lambda item: (item[0][0], [*MODELS].index(item[0][1]))))
+    first = [job for job in rows if job[0] == min(seed for seed, _ in rows)]
+    if all(job in here for job in first):
+        write_picture(options.data, {model: folders[seed, model] for seed, model in first})
     write_csv(options.data, rows)
     print("\n".join(table(rows)))
 

@@ -17,7 +17,6 @@ import fnmatch
 import json
 import multiprocessing
 import os
-import selectors
 import statistics
 import subprocess
 import sys
@@ -147,23 +146,10 @@ def check(case: Case, truth: dict) -> Iterator[dict]:
             }
 
 
-class Worker(bench.Worker):
+def start(name: str, mode: str, log: Path) -> bench.Worker:
     """A contestant's process, in this interpreter and one of the modes."""
-
-    def __init__(self, name: str, mode: str, log: Path):
-        self.name, self._largest_mb = name, float("inf")
-        with log.open("a") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", "from benchmarks.accelerator import serve; serve()", name],
-                cwd=bench.ROOT,
-                env={**os.environ, **CONTESTANTS[name].variables, **MODES[mode]},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+    command = [sys.executable, "-c", "from benchmarks.accelerator import serve; serve()"]
+    return bench.Worker(name, log, float("inf"), command, MODES[mode])
 
 
 def serve() -> None:
@@ -188,7 +174,7 @@ def measure(name: str, mode: str, chosen: list[Case], truths: dict, versions: di
             entry = {"case": case.name, "contestant": name, "mode": mode, "factor": factor}
             try:
                 if process is None:
-                    process = Worker(name, mode, folder / f"{name}-{mode}.log")
+                    process = start(name, mode, folder / f"{name}-{mode}.log")
                     ready = process.answer(bench.LOADING)
                     if ready["status"] != "ready":
                         raise bench.Stopped(ready["reason"])

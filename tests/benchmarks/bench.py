@@ -31,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import report
@@ -104,24 +105,37 @@ class Worker:
 
     Args:
         name: of the contestant.
+        command: the program, to which the name is added; by default `benchmarks.worker` in the
+            contestant's environment.
+        variables: of the process environment, besides the contestant's.
         log: file for whatever its libraries print.
         largest_mb: memory that it may hold.
     """
 
-    def __init__(self, name: str, log: Path, largest_mb: float):
+    def __init__(
+        self,
+        name: str,
+        log: Path,
+        largest_mb: float,
+        command: list[str] | None = None,
+        variables: Mapping[str, str] | None = None,
+    ):
         about = CONTESTANTS[name]
+        if command is None:
+            command = [python_of(about.environment), "-m", "benchmarks.worker"]
         environment = {
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONPATH": str(ROOT / "tests"),
             "PYTHONDONTWRITEBYTECODE": "1",
             **about.variables,
+            **(variables or {}),
         }
         self.name = name
         self._largest_mb = largest_mb
-        with log.open("w") as errors:
+        with log.open("a") as errors:
             self._process = subprocess.Popen(
-                [python_of(about.environment), "-m", "benchmarks.worker", name],
+                [*command, name],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,

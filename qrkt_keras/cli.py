@@ -313,6 +313,20 @@ _FORMS = {
 }
 
 
+def _arguments(settings: Sequence[str]) -> dict[str, Any]:
+    """Arguments of the model as they were given, `NAME=VALUE`; a value is JSON or else a text."""
+    arguments = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--set takes NAME=VALUE. Received: {setting!r}")
+        try:
+            arguments[name] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[name] = value
+    return arguments
+
+
 @app.command()
 def train(
     preset: Annotated[
@@ -356,7 +370,19 @@ def train(
     ] = False,
     freeze_circuits: Annotated[
         bool,
-        typer.Option("--freeze-circuits", help="Leave a GAN's circuits as they are drawn."),
+        typer.Option("--freeze-circuits", help="Leave the circuits as they are drawn."),
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="An argument of the model, in place of the preset's; may be repeated.",
+        ),
+    ] = None,
+    xla: Annotated[
+        bool,
+        typer.Option("--xla", help="Compile the training step with XLA: twice as fast, later."),
     ] = False,
     conditional: Annotated[
         bool, typer.Option("--conditional", help="Train a GAN that is told the class to make.")
@@ -380,7 +406,9 @@ def train(
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
     asked = zip(_FORMS, (classical, classical_discriminator, freeze_circuits), strict=True)
     forms = [form for form, given in asked if given]
+    arguments = _arguments(settings or [])
     suffix = "".join(_FORMS[form][0] for form in forms) + "_conditional" * conditional
+    suffix += "".join(f"_{name}_{value}" for name, value in arguments.items())
     output = output or Path("runs") / f"{name}{suffix}"
     if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(
@@ -395,6 +423,7 @@ def train(
     }
     options = {"data": data, **in_recipe, "engine": engine, "features": features}
     flags = forms + ["--conditional"] * conditional + ["--tensorboard"] * tensorboard
+    flags += [word for setting in settings or [] for word in ("--set", setting)] + ["--xla"] * xla
     command = _train_command(preset, flags, options | {"output": output})
 
     with _tensorflow():
@@ -424,7 +453,8 @@ def train(
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
-            changes = _given({"engine": engine}) | {_FORMS[form][1]: False for form in forms}
+            changes = arguments | _given({"engine": engine})
+            changes |= {_FORMS[form][1]: False for form in forms}
             if is_gan:
                 changes["seed"] = recipe.seed
             if conditional:
@@ -436,6 +466,7 @@ def train(
             else:
                 _check_fits(model, name, data)
                 own = {"identity": {"model": model.get_config()}}
+                own["jit_compile"] = xla or "auto"
             datasets.arrays(data, "train")  # a data set that is not there stops us here
         if not quiet:
             (_say_gan_header if is_gan else _say_header)(name, model, data, recipe, output)

@@ -39,6 +39,8 @@ from qrkt_keras.training import Recipe
 from qrkt_keras.zoo import presets
 from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
 
+RESIDUAL_OF_VARIANT = {"corrected": "identity", "thesis": "normalized"}
+
 Solver = str | ButcherTableau | Mapping[str, Any]
 
 
@@ -75,12 +77,18 @@ class QViT(keras.Model):
         solver: Name of a solver, see `qrkt_keras.solvers.list()`, or a `ButcherTableau`; or a list
             of `num_ode_blocks` of them, one a block.
         share_weights: Whether all stages of a Runge-Kutta block share their weights.
-        residual: Of the Runge-Kutta blocks, `"identity"` or `"normalized"`.
-        variant: Of the decoder's attention to the memory, `"corrected"` or `"thesis"`.
+        residual: Of the Runge-Kutta blocks, `"identity"` or `"normalized"`; by default the
+            variant's.
+        variant: `"thesis"`: what the code behind the thesis' printed results computes, that is
+            `residual="normalized"`, and attention to the memory with one head whose result is
+            reshaped across tokens and features. `"corrected"`: `residual="identity"`, and heads
+            that are split and merged as they should be; see `layers.SourceAttention`.
         quantum: `False` for the classical twin, with Dense layers for circuits.
         template: Name of a circuit template, see `qrkt_keras.circuits.templates.list()`, or a
             `CircuitSpec` that fits both `hidden_dim` and `mlp_dim`.
         num_ansatz_layers: Layers of the template.
+        trainable_circuits: `False` leaves the circuits' angles as they are drawn, a control for
+            what training them buys.
         engine: Engine that computes the circuits, see `qrkt_keras.execution.ENGINES`.
         dropout: Rate of dropout after the embedding, on the attention weights and on each branch.
         mean: Subtracted from the pixels in [0, 1]; a number, or one a channel.
@@ -133,11 +141,12 @@ class QViT(keras.Model):
         num_decoder_blocks: int,
         solver: Solver | Sequence[Solver] = "rk4",
         share_weights: bool = False,
-        residual: str = "identity",
+        residual: str | None = None,
         variant: str = "corrected",
         quantum: bool = True,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
+        trainable_circuits: bool = True,
         engine: str = "auto",
         dropout: float = 0.1,
         mean: float | Sequence[float] = 0.0,
@@ -177,11 +186,13 @@ class QViT(keras.Model):
         num_decoder_blocks = _count("num_decoder_blocks", num_decoder_blocks)
         solver_of_block = _solver_of_block(solver, num_ode_blocks)
         share_weights = _flag("share_weights", share_weights)
-        residual = _choice("residual", residual, RESIDUALS)
         variant = _choice("variant", variant, VARIANTS)
+        if residual is not None:
+            _choice("residual", residual, RESIDUALS)
         quantum = _flag("quantum", quantum)
         num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         template = read_template(template, num_ansatz_layers)
+        trainable_circuits = _flag("trainable_circuits", trainable_circuits)
         check_engine(engine)
         dropout = dropout_rate(dropout)
         mean = _per_channel("mean", mean, image_shape[-1])
@@ -235,7 +246,7 @@ class QViT(keras.Model):
                 mlp_dim,
                 solver=tableau,
                 share_weights=share_weights,
-                residual=residual,
+                residual=residual or RESIDUAL_OF_VARIANT[variant],
                 name=f"ode_{block + 1}",
                 **settings,
             )
@@ -274,6 +285,9 @@ class QViT(keras.Model):
         self.quantum = quantum
         self.template = template
         self.num_ansatz_layers = num_ansatz_layers
+        self.trainable_circuits = trainable_circuits
+        for layer in self.pqcs:
+            layer.trainable = trainable_circuits
         self.engine = engine
         self.dropout = dropout
         self.mean = mean
@@ -522,6 +536,7 @@ class QViT(keras.Model):
             "quantum": self.quantum,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,
+            "trainable_circuits": self.trainable_circuits,
             "engine": self.engine,
             "dropout": self.dropout,
             "mean": _listed(self.mean),

@@ -251,13 +251,13 @@ class TestOverrides:
 
     def test_an_argument_that_the_preset_is_older_than(self, model, folder):
         content = json.loads((folder / "config.json").read_text())
-        assert content["config"].pop("residual") == "identity"
+        assert content["config"].pop("variant") == "corrected"
         (folder / "config.json").write_text(json.dumps(content))
         with no_warning():
-            again = QViT.from_preset(folder, residual="identity")
+            again = QViT.from_preset(folder, variant="corrected")
         np.testing.assert_array_equal(again(images()), model(images()))
-        with pytest.warns(FreshWeightsWarning, match="residual"):
-            QViT.from_preset(folder, residual="normalized")
+        with pytest.warns(FreshWeightsWarning, match="variant"):
+            QViT.from_preset(folder, variant="thesis")
 
     def test_no_weights_asked_for(self, model, folder):
         with no_warning():

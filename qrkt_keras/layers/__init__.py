@@ -12,6 +12,7 @@ from qrkt_keras.layers.relative_position_bias import RelativePositionBias
 from qrkt_keras.layers.runge_kutta_residual import RungeKuttaResidual
 from qrkt_keras.layers.runge_kutta_transformer_block import RungeKuttaTransformerBlock
 from qrkt_keras.layers.source_attention import SourceAttention
+from qrkt_keras.layers.token_embedding import TokenEmbedding
 from qrkt_keras.layers.token_noise import TokenNoise
 from qrkt_keras.layers.transformer_decoder_block import TransformerDecoderBlock
 from qrkt_keras.layers.transformer_encoder_block import TransformerEncoderBlock
@@ -29,6 +30,7 @@ __all__ = [
     "RungeKuttaResidual",
     "RungeKuttaTransformerBlock",
     "SourceAttention",
+    "TokenEmbedding",
     "TokenNoise",
     "TransformerDecoderBlock",
     "TransformerEncoderBlock",

@@ -5,23 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from qrkt_keras.layers.projection import dropout_rate, positive_integer
+
+
+def grid_of_patches(sides: tuple[int, int], patch_size: int, stride: int) -> tuple[int, int]:
+    """Returns the number of patches down and across, or refuses patches that do not fill."""
+    over = [(side - patch_size) % stride for side in sides]
+    if min(sides) < patch_size or any(over):
+        raise ValueError(
+            "Patches must fill the image: `(side - patch_size) % stride == 0`, which for patches "
+            "that do not overlap means that `patch_size` must divide the height and the width of "
+            f"the image. Received: patch_size={patch_size}, stride={stride} with an image of "
+            f"{sides[0]}x{sides[1]} pixels"
+        )
+    rows, columns = (1 + (side - patch_size) // stride for side in sides)
+    return rows, columns
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
 class PatchEmbedding(keras.layers.Layer):
     """Cuts images into square patches, embeds each, and adds learned positions.
 
-    `t_k = W * patch_k + b + p_k`: a convolution whose kernel and stride are the patch size
-    (weights LeCun normal, bias 0), then one learned vector `p_k` a patch, drawn from a normal
-    distribution of standard deviation `1 / sqrt(hidden_dim)`. Source: Dosovitskiy et al., *An
-    Image is Worth 16x16 Words*, ICLR 2021. Patches are counted row by row.
+    `t_k = W * patch_k + b + p_k`: a convolution whose kernel is the patch size, and by default its
+    stride too (weights LeCun normal, bias 0), then one learned vector `p_k` a patch, drawn from a
+    normal distribution of standard deviation `1 / sqrt(hidden_dim)`. Source: Dosovitskiy et al.,
+    *An Image is Worth 16x16 Words*, ICLR 2021. Patches are counted row by row.
 
     Args:
-        patch_size: Side of a patch in pixels; it must divide both sides of the image.
+        patch_size: Side of a patch in pixels.
         hidden_dim: Width of a token.
+        stride: Pixels from one patch to the next, at most `patch_size`, which is the default; fewer
+            make them overlap. Patches must end where the image does.
         dropout: Rate of dropout on the sum of embedding and position.
         use_positions: Whether positions are added.
 
@@ -30,11 +47,12 @@ class PatchEmbedding(keras.layers.Layer):
         training: Whether dropout is applied.
 
     Returns:
-        A tensor of shape `(B, height * width / patch_size**2, hidden_dim)`.
+        A tensor of shape `(B, rows * columns, hidden_dim)`, with `rows = 1 + (height - patch_size)
+        / stride` patches down and likewise across.
 
     Raises:
-        ValueError: If the input is not a batch of images of known size, or `patch_size` does not
-            divide them.
+        ValueError: If the input is not a batch of images of known size, or patches of this size and
+            stride do not fill them.
 
     Example:
 
@@ -49,6 +67,7 @@ class PatchEmbedding(keras.layers.Layer):
         patch_size: int,
         hidden_dim: int,
         *,
+        stride: int | None = None,
         dropout: float = 0.0,
         use_positions: bool = True,
         **kwargs: Any,
@@ -56,13 +75,19 @@ class PatchEmbedding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.patch_size = positive_integer("patch_size", patch_size)
         self.hidden_dim = positive_integer("hidden_dim", hidden_dim)
+        self.stride = self.patch_size if stride is None else positive_integer("stride", stride)
+        if self.stride > self.patch_size:
+            raise ValueError(
+                "`stride` must be at most `patch_size`, or pixels are lost between patches. "
+                f"Received: stride={stride} with patch_size={patch_size}"
+            )
         self.dropout = dropout_rate(dropout)
         self.use_positions = bool(use_positions)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         rows, columns = self._grid(input_shape)
-        # Kernel = stride, so the convolution is one matrix product of the cut patches, which is
-        # faster, and which unlike TensorFlow's convolution takes an empty batch.
+        # The convolution is one matrix product of the cut patches, which is faster where they do
+        # not overlap, and which unlike TensorFlow's convolution takes an empty batch.
         self.projection = keras.layers.Dense(
             self.hidden_dim,
             kernel_initializer="lecun_normal",
@@ -88,24 +113,25 @@ class PatchEmbedding(keras.layers.Layer):
                 "Images must be (batch, height, width, channels), of known size. "
                 f"Received: input shape {tuple(input_shape)}"
             )
-        height, width = input_shape[1:3]
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                "`patch_size` must divide the height and the width of the image. "
-                f"Received: patch_size={self.patch_size} with an image of {height}x{width} pixels"
-            )
-        return height // self.patch_size, width // self.patch_size
+        return grid_of_patches(input_shape[1:3], self.patch_size, self.stride)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        size, channels = self.patch_size, inputs.shape[-1]
-        rows, columns = self._grid(inputs.shape)
-        patches = ops.reshape(inputs, (-1, rows, size, columns, size, channels))
-        patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))
-        patches = ops.reshape(patches, (-1, rows * columns, size * size * channels))
-        tokens = self.projection(patches)
+        tokens = self.projection(self._cut(inputs))
         if self.use_positions:
             tokens = tokens + self.positions
         return self.dropout_layer(tokens, training=training)
+
+    def _cut(self, images: Any) -> Any:
+        """The patches: `(B, rows * columns, patch_size**2 * channels)`."""
+        size, channels = self.patch_size, images.shape[-1]
+        rows, columns = self._grid(images.shape)
+        if self.stride < size:
+            for axis, number in ((1, rows), (2, columns)):
+                pixels = self.stride * np.arange(number)[:, None] + np.arange(size)
+                images = ops.take(images, pixels.ravel(), axis=axis)
+        patches = ops.reshape(images, (-1, rows, size, columns, size, channels))
+        patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(patches, (-1, rows * columns, size * size * channels))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         rows, columns = self._grid(input_shape)
@@ -116,6 +142,7 @@ class PatchEmbedding(keras.layers.Layer):
             **super().get_config(),
             "patch_size": self.patch_size,
             "hidden_dim": self.hidden_dim,
+            "stride": self.stride,
             "dropout": self.dropout,
             "use_positions": self.use_positions,
         }

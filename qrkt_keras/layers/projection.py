@@ -14,6 +14,9 @@ from qrkt_keras.circuits import CircuitSpec, templates
 from qrkt_keras.execution import check_engine
 from qrkt_keras.layers.pqc import PQC
 
+# In the place of a template's name: no circuit, features pass as they are. A control.
+IDENTITY = "identity"
+
 
 def positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an int, or refuses it in the words of the argument `name`."""
@@ -42,12 +45,15 @@ def read_template(
 ) -> str | CircuitSpec:
     """Returns a template's name, or the circuit given in its place (itself or its config).
 
+    `IDENTITY` counts as a name.
+
     Raises:
         ValueError: If there is no template of that name, or not with so many layers.
         TypeError: If it is neither a name nor a circuit.
     """
     if isinstance(template, str):
-        templates.get(template, 1, num_layers=num_ansatz_layers)
+        if template != IDENTITY:
+            templates.get(template, 1, num_layers=num_ansatz_layers)
         return template
     if isinstance(template, Mapping) and set(template) == {"circuit_spec"}:
         return CircuitSpec.from_json(template["circuit_spec"])
@@ -103,7 +109,8 @@ class Projection(keras.layers.Layer):
         copies: Number of independent projections, or `None` for one without an axis of its own.
         quantum: `False` for the classical twin, one `Dense` for all copies.
         use_bias: Whether the twin has biases; a circuit has none.
-        template: Name of a circuit template, or a `CircuitSpec` of `width` inputs and observables.
+        template: Name of a circuit template, or a `CircuitSpec` of `width` inputs and observables;
+            `"identity"` puts nothing in the circuit's place, a control for what circuits do.
         num_ansatz_layers: Layers of the template.
         trainable_encoding: Whether a Dense layer without bias makes the angles that a circuit
             encodes; otherwise features are angles.
@@ -172,7 +179,8 @@ class Projection(keras.layers.Layer):
                 name="encoding" if self.quantum else "dense",
             )
             self.dense.build(input_shape)
-        if self.quantum:
+        self.pqc = None
+        if self.quantum and self.template != IDENTITY:
             per_copy_inputs = self.has_dense and self.copies is not None
             self.pqc = PQC(
                 circuit_of_width(self.template, self.width, self.num_ansatz_layers),
@@ -189,7 +197,7 @@ class Projection(keras.layers.Layer):
     def set_engine(self, engine: str) -> None:
         """Computes the circuit by another engine from now on; no weight changes."""
         check_engine(engine)
-        if self.quantum and self.built:
+        if self.built and self.pqc is not None:
             self.pqc.set_engine(engine)
         self.engine = engine
 
@@ -198,7 +206,7 @@ class Projection(keras.layers.Layer):
             inputs = self.dense(inputs)
             if self.copies is not None:
                 inputs = self._split_copies(inputs, self.copies)
-        return self.pqc(inputs) if self.quantum else inputs
+        return self._repeated(inputs, self.copies) if self.pqc is None else self.pqc(inputs)
 
     def project(self, inputs: Any, copies: slice) -> Any:
         """Evaluates only some of the copies: `(..., width)` to `(..., c, width)`."""
@@ -209,7 +217,16 @@ class Projection(keras.layers.Layer):
             if self.dense.use_bias:
                 inputs = inputs + self.dense.bias[columns]
             inputs = self._split_copies(inputs, stop - start)
-        return self.pqc.expectation(inputs, copies=copies) if self.quantum else inputs
+        if self.pqc is None:
+            start, stop, _ = copies.indices(self.copies)
+            return self._repeated(inputs, stop - start)
+        return self.pqc.expectation(inputs, copies=copies)
+
+    def _repeated(self, inputs: Any, copies: int | None) -> Any:
+        """What passes without a circuit: the same for all copies, unless a Dense layer made it."""
+        if self.has_dense or copies is None:
+            return inputs
+        return ops.repeat(ops.expand_dims(inputs, -2), copies, axis=-2)
 
     def _split_copies(self, outputs: Any, copies: int) -> Any:
         leading = [-1 if size is None else size for size in outputs.shape[:-1]]

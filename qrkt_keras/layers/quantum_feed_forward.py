@@ -11,6 +11,7 @@ from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution import check_engine
 from qrkt_keras.layers.pqc import PQC
 from qrkt_keras.layers.projection import (
+    IDENTITY,
     circuit_of_width,
     positive_integer,
     read_template,
@@ -31,7 +32,7 @@ class QuantumFeedForward(keras.layers.Layer):
         mlp_dim: Qubits of the circuit, the width between the two Dense layers.
         quantum: `False` for the classical twin, which has no circuit.
         template: Name of a circuit template, or a `CircuitSpec` of `mlp_dim` inputs and
-            observables.
+            observables; `"identity"` for none, a control.
         num_ansatz_layers: Layers of the template.
         engine: Engine that computes the circuit.
         approximate: Whether GELU is its tanh approximation (classifiers) or exact (GANs).
@@ -79,7 +80,8 @@ class QuantumFeedForward(keras.layers.Layer):
         middle_shape = (*input_shape[:-1], self.mlp_dim)
         self.expand = self._dense(self.mlp_dim, "expand")
         self.expand.build(input_shape)
-        if self.quantum:
+        self.pqc = None
+        if self.quantum and self.template != IDENTITY:
             spec = circuit_of_width(self.template, self.mlp_dim, self.num_ansatz_layers)
             self.pqc = PQC(spec, engine=self.engine, dtype=self.dtype_policy, name="pqc")
             self.pqc.build(middle_shape)
@@ -95,13 +97,13 @@ class QuantumFeedForward(keras.layers.Layer):
     def set_engine(self, engine: str) -> None:
         """Computes the circuit by another engine from now on; no weight changes."""
         check_engine(engine)
-        if self.quantum and self.built:
+        if self.built and self.pqc is not None:
             self.pqc.set_engine(engine)
         self.engine = engine
 
     def call(self, inputs: Any) -> Any:
         features = self.expand(inputs)
-        if self.quantum:
+        if self.pqc is not None:
             features = self.pqc(features)
         return self.contract(ops.gelu(features, approximate=self.approximate))
 

@@ -30,13 +30,15 @@ class TransformerDecoderBlock(keras.layers.Layer):
     `y1 = y + Drop(MHSA(LN y))`, `y2 = y1 + Drop(W_o C(LN y1, e))`, `y3 = y2 + Drop(FFN(LN y2))`
 
     where `e` is the source, `C` is `SourceAttention`, which has no weights, and `W_o` is a circuit
-    of `hidden_dim` qubits. The normalisations have epsilon 1e-6. Source: C.-A. Ripanu, *QRKT-GAN*,
-    UPB Bucharest 2024.
+    of `hidden_dim` qubits. With `project_cross_attention=True` `W_o C` is multi-head attention with
+    query, key and value projections too, as is usual. The normalisations have epsilon 1e-6. Source:
+    C.-A. Ripanu, *QRKT-GAN*, UPB Bucharest 2024.
 
     Args:
         num_heads: Number of attention heads; it must divide the width of the tokens.
         mlp_dim: Width inside the feed-forward part.
         variant: Variant of `SourceAttention`, `"corrected"` or `"thesis"`.
+        project_cross_attention: Whether the attention to the source has projections of its own.
         quantum: `False` for the classical twin, where `W_o` is a Dense layer.
         template: Name of a circuit template, or a `CircuitSpec` that fits both widths.
         num_ansatz_layers: Layers of the template.
@@ -75,6 +77,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         mlp_dim: int,
         *,
         variant: str = "corrected",
+        project_cross_attention: bool = False,
         quantum: bool = True,
         template: str | CircuitSpec = "ry_ring",
         num_ansatz_layers: int = 1,
@@ -89,6 +92,12 @@ class TransformerDecoderBlock(keras.layers.Layer):
         if variant not in VARIANTS:
             raise ValueError(f"`variant` must be one of {VARIANTS}. Received: variant={variant!r}")
         self.variant = variant
+        self.project_cross_attention = bool(project_cross_attention)
+        if self.project_cross_attention and variant != "corrected":
+            raise ValueError(
+                "Projections belong to the corrected variant. "
+                f"Received: project_cross_attention=True with variant={variant!r}"
+            )
         self.quantum = bool(quantum)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", num_ansatz_layers)
         self.template = read_template(template, self.num_ansatz_layers)
@@ -108,36 +117,42 @@ class TransformerDecoderBlock(keras.layers.Layer):
             "dtype": self.dtype_policy,
         }
         self.attention_norm = self._normalization("attention_norm")
-        self.attention = QuantumMultiHeadAttention(
-            self.num_heads,
-            key_dim,
-            trainable_encoding=self.trainable_encoding,
-            dropout=self.dropout,
-            name="attention",
+        attention = {
+            "trainable_encoding": self.trainable_encoding,
+            "dropout": self.dropout,
             **settings,
+        }
+        self.attention = QuantumMultiHeadAttention(
+            self.num_heads, key_dim, name="attention", **attention
         )
         self.source_norm = self._normalization("source_norm")
-        self.source_attention = SourceAttention(
-            self.num_heads,
-            self.variant,
-            dropout=self.dropout,
-            dtype=self.dtype_policy,
-            name="source_attention",
-        )
+        self.source_projection = None
+        if self.project_cross_attention:
+            self.source_attention = QuantumMultiHeadAttention(
+                self.num_heads, key_dim, name="source_attention", **attention
+            )
+        else:
+            self.source_attention = SourceAttention(
+                self.num_heads,
+                self.variant,
+                dropout=self.dropout,
+                dtype=self.dtype_policy,
+                name="source_attention",
+            )
+            self.source_projection = Projection(
+                target_shape[-1],
+                trainable_encoding=self.trainable_encoding,
+                name="source_projection",
+                **settings,
+            )
+            self.source_projection.build(target_shape)
         self.source_attention.build(target_shape, source_shape)
-        self.source_projection = Projection(
-            target_shape[-1],
-            trainable_encoding=self.trainable_encoding,
-            name="source_projection",
-            **settings,
-        )
         self.feed_forward_norm = self._normalization("feed_forward_norm")
         self.feed_forward = QuantumFeedForward(self.mlp_dim, name="feed_forward", **settings)
         for layer in (
             self.attention_norm,
             self.attention,
             self.source_norm,
-            self.source_projection,
             self.feed_forward_norm,
             self.feed_forward,
         ):
@@ -155,7 +170,10 @@ class TransformerDecoderBlock(keras.layers.Layer):
         check_engine(engine)
         if self.built:
             self.attention.set_engine(engine)
-            self.source_projection.set_engine(engine)
+            cross = (
+                self.source_attention if self.project_cross_attention else self.source_projection
+            )
+            cross.set_engine(engine)
             self.feed_forward.set_engine(engine)
         self.engine = engine
 
@@ -171,10 +189,16 @@ class TransformerDecoderBlock(keras.layers.Layer):
             self.attention_norm(target), query_mask=target_mask, training=training
         )
         outputs = target + self.dropout_layer(branch, training=training)
-        branch = self.source_attention(
-            self.source_norm(outputs), source, source_mask=source_mask, training=training
-        )
-        branch = self.source_projection(branch)
+        queries = self.source_norm(outputs)
+        if self.project_cross_attention:
+            branch = self.source_attention(
+                queries, source, value_mask=source_mask, training=training
+            )
+        else:
+            branch = self.source_attention(
+                queries, source, source_mask=source_mask, training=training
+            )
+            branch = self.source_projection(branch)
         outputs = outputs + self.dropout_layer(branch, training=training)
         branch = self.feed_forward(self.feed_forward_norm(outputs))
         return outputs + self.dropout_layer(branch, training=training)
@@ -188,6 +212,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
             "num_heads": self.num_heads,
             "mlp_dim": self.mlp_dim,
             "variant": self.variant,
+            "project_cross_attention": self.project_cross_attention,
             "quantum": self.quantum,
             "template": template_config(self.template),
             "num_ansatz_layers": self.num_ansatz_layers,

@@ -1,0 +1,314 @@
+"""What the classifiers of the zoo have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import keras
+
+from qrkt_keras.execution import check_engine, make_engine
+from qrkt_keras.layers import PQC
+from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.serving import export_saved_model
+from qrkt_keras.training import Recipe
+from qrkt_keras.zoo import presets
+from qrkt_keras.zoo.transformer import Transformer, choice
+
+DTypePolicy = keras.dtype_policies.DTypePolicy
+
+
+class Classifier(keras.Model):
+    """A functional model from one input to logits, through the blocks of a `Transformer`.
+
+    Not to be used by itself: `QViT` and `QText` say what the input is.
+
+    Args:
+        inputs: The Keras input.
+        outputs: The logits.
+        transformer: What made the blocks.
+        num_classes: Number of classes.
+        label_names: Their names.
+        policy: Dtype policy.
+        name, trainable: As of `keras.Model`.
+    """
+
+    recipe_class = Recipe
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        transformer: Transformer,
+        *,
+        num_classes: int,
+        label_names: tuple[str, ...] | None,
+        policy: DTypePolicy,
+        name: str | None,
+        trainable: bool,
+    ) -> None:
+        super().__init__(inputs=inputs, outputs=outputs, name=name, trainable=trainable)
+        self.dtype_policy = policy
+        self.num_classes = num_classes
+        self.label_names = label_names
+        for field in dataclasses.fields(transformer):
+            setattr(self, field.name, getattr(transformer, field.name))
+        self._transformer = transformer
+        self._jit_set_aside = False
+        for layer in self.pqcs:
+            layer.trainable = transformer.trainable_circuits
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one example, at most."""
+        raise NotImplementedError
+
+    @property
+    def pqcs(self) -> tuple[PQC, ...]:
+        """All circuits of the model, as layers."""
+        return tuple(layer for layer in self._flatten_layers() if isinstance(layer, PQC))
+
+    @property
+    def num_qubits(self) -> int:
+        """Qubits of all circuits together; 0 for the classical twin."""
+        return sum(layer.num_qubits for layer in self.pqcs)
+
+    @property
+    def num_quantum_params(self) -> int:
+        """How many of the weights are angles of circuits."""
+        return sum(layer.count_params() for layer in self.pqcs)
+
+    @property
+    def circuit_depth(self) -> int:
+        """Moments of the deepest circuit; 0 for the classical twin."""
+        return max((spec.depth for spec in self._transformer.specs.values()), default=0)
+
+    @property
+    def circuits_per_example(self) -> int:
+        """How many circuits are run for one example, at most: one a token and projection."""
+        return self.num_tokens * self._transformer.projections_per_token
+
+    def set_engine(self, engine: str) -> None:
+        """Changes how the circuits are computed; no weight changes, trained or not.
+
+        If one circuit refuses the engine, all stay as they were. Functions that Keras has compiled
+        are compiled anew at their next use, under XLA only where the engine allows it.
+
+        Args:
+            engine: One of `qrkt_keras.execution.ENGINES`.
+
+        Raises:
+            ValueError: If there is no such engine.
+            UnsupportedCircuitError: If the engine refuses a circuit.
+        """
+        check_engine(engine)
+        for spec in self._transformer.specs.values():
+            make_engine(spec, engine)
+        jit_compile = self.jit_compile or self._jit_set_aside
+        for layer in self.layers:
+            if hasattr(layer, "set_engine"):
+                layer.set_engine(engine)
+        self._transformer.engine = self.engine = engine
+        supports_jit = all(layer.supports_jit for layer in self.pqcs)
+        self.jit_compile = jit_compile and supports_jit
+        self._jit_set_aside = jit_compile and not supports_jit
+        self.train_function = self.test_function = self.predict_function = None
+
+    def draw_circuit(
+        self,
+        format: str = "text",
+        path: str | os.PathLike[str] | None = None,
+        part: str = "attention",
+    ) -> str | bytes:
+        """Draws a circuit of the model.
+
+        Args:
+            format: `"text"`, `"svg"` or `"png"`.
+            path: File that the drawing is written to, as well.
+            part: `"attention"` for the circuit of the projections, on `hidden_dim` qubits, or
+                `"feed_forward"`, on `mlp_dim` qubits.
+
+        Returns:
+            The drawing, text or bytes.
+
+        Raises:
+            ValueError: If the format or the part is unknown, or the model has no circuits.
+        """
+        part = choice("part", part, ("attention", "feed_forward"))
+        if not self._transformer.specs:
+            raise ValueError(
+                "The model has no circuit to draw. Received: "
+                f"quantum={self.quantum}, template={self._transformer.template!r}"
+            )
+        return self._transformer.specs[part].draw(format=format, path=path)
+
+    def export(
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        *,
+        engine: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a SavedModel that stock TensorFlow can run, see `serving.export_saved_model`.
+
+        This is Keras' method of this name, so that no SavedModel is made which cannot be loaded
+        elsewhere.
+
+        Args:
+            filepath: The folder to be made.
+            format: `"tf_saved_model"`, the only one.
+            verbose: Whether to print where it was written.
+            input_signature: `None`: the signatures are fixed.
+            engine: Engine that computes the circuits there; by default the model's own, but never
+                `"tfq"` unless told so.
+            overwrite: Whether to replace a SavedModel that is there.
+
+        Raises:
+            ValueError: If a format or an input signature is asked for, and as
+                `serving.export_saved_model`.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(f"The only format is 'tf_saved_model'. Received: format={format!r}")
+        if input_signature is not None:
+            raise ValueError(
+                "The signatures are fixed, see `serving.export_saved_model`. "
+                f"Received: input_signature={input_signature!r}"
+            )
+        written = export_saved_model(self, filepath, engine=engine, overwrite=overwrite)
+        if verbose:
+            print(f"SavedModel written: {written}")
+
+    @classmethod
+    def from_preset(
+        cls, preset: str | os.PathLike[str], load_weights: bool = True, **overrides: Any
+    ) -> Self:
+        """Makes the model of a preset, see `zoo.from_preset`.
+
+        Args:
+            preset: Name of a preset, see `zoo.list_presets`, or a folder.
+            load_weights: Whether to load the preset's weights.
+            **overrides: Arguments of the class, in place of the preset's.
+
+        Returns:
+            The model.
+
+        Raises:
+            PresetError: If there is no such preset, or it is damaged, or of another class.
+        """
+        return presets.from_preset(preset, load_weights=load_weights, expected=cls, **overrides)
+
+    def save_to_preset(self, folder: str | os.PathLike[str], **kwargs: Any) -> Path:
+        """Writes the model as a preset, see `zoo.save_to_preset`.
+
+        Args:
+            folder: The folder to be made.
+            **kwargs: Of `zoo.save_to_preset`: `recipe`, `data`, `scores`, `command`, `seed`,
+                `include_weights`, `overwrite`.
+
+        Returns:
+            The folder.
+        """
+        return presets.save_to_preset(self, folder, **kwargs)
+
+    def summary(
+        self, *args: Any, print_fn: Callable[..., Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Prints Keras' summary, and what the model's circuits amount to.
+
+        Args:
+            print_fn: What prints; `print` by default.
+            *args, **kwargs: As of `keras.Model.summary`.
+        """
+        super().summary(*args, print_fn=print_fn, **kwargs)
+        (print_fn or print)("\n".join(self._circuit_lines()))
+
+    def _circuit_lines(self) -> list[str]:
+        quantum, total = self.num_quantum_params, self.count_params()
+        lines = [f" Parameters: {quantum:,} quantum (angles), {total - quantum:,} classical"]
+        if not self._transformer.specs:
+            twin = "the identity in their place" if self.quantum else "this is the classical twin"
+            return [*lines, f" Circuits: none, {twin}"]
+        circuits = ", ".join(
+            f"{part.replace('_', '-')} {spec.num_qubits} qubits and depth {spec.depth}"
+            for part, spec in self._transformer.specs.items()
+        )
+        engines = ", ".join(sorted({layer.plan.engine for layer in self.pqcs}))
+        return [
+            *lines,
+            f" Circuits: {circuits}",
+            f" Qubits: {self.num_qubits:,} in all circuits together",
+            f" Circuits run per example: {self.circuits_per_example:,}",
+            f" Engine: {self.engine}" + (f" ({engines})" if engines != self.engine else ""),
+        ]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **self._own_config(),
+            **self._transformer.get_config(),
+            "num_classes": self.num_classes,
+            "label_names": None if self.label_names is None else list(self.label_names),
+            "dtype": self.dtype_policy.name,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    def _own_config(self) -> dict[str, Any]:
+        """The arguments that are the class' own."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        return cls(**config)
+
+
+def head(tokens: Any, num_classes: int, policy: DTypePolicy, mask: Any = None) -> Any:
+    """The mean over tokens, and the logits, which are never in half precision."""
+    features = keras.layers.GlobalAveragePooling1D(
+        data_format="channels_last", dtype=policy, name="mean_over_tokens"
+    )(tokens, mask=mask)
+    return keras.layers.Dense(
+        num_classes, kernel_initializer="lecun_normal", dtype=full_precision(policy), name="logits"
+    )(features)
+
+
+def full_precision(policy: DTypePolicy) -> str:
+    """The dtype of what is never held in half precision, such as pixels and logits."""
+    return "float64" if policy.compute_dtype == "float64" else "float32"
+
+
+def dtype_policy(dtype: Any) -> DTypePolicy:
+    """Returns a dtype policy, or refuses what is none."""
+    try:
+        return keras.dtype_policies.get(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`dtype` must be a dtype policy. Received: dtype={dtype!r}") from error
+
+
+def number_of_classes(value: Any) -> int:
+    """Returns a number of classes, or refuses it."""
+    value = positive_integer("num_classes", value)
+    if value < 2:
+        raise ValueError(f"`num_classes` must be at least 2. Received: num_classes={value}")
+    return value
+
+
+def names_of_labels(names: Any, num_classes: int) -> tuple[str, ...] | None:
+    """Returns the names of the classes, or refuses them."""
+    if names is None:
+        return None
+    if (
+        not isinstance(names, list | tuple)
+        or len(names) != num_classes
+        or not all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError(
+            f"`label_names` must be a list of {num_classes} texts, one a class. "
+            f"Received: label_names={names!r}"
+        )
+    return tuple(names)

@@ -1,5 +1,6 @@
 """Recipes, checkpoints, scores, pictures, GANs' losses and measures, and the training jobs."""
 
+from qrkt_keras.training.augmentation import augmented_batches
 from qrkt_keras.training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -35,15 +36,23 @@ from qrkt_keras.training.metrics import (
     macro_auc,
     probabilities_from_logits,
 )
+from qrkt_keras.training.optimizers import L2SGD, L2Adam
 from qrkt_keras.training.progress import ProgressBar
-from qrkt_keras.training.recipes import THESIS, GANRecipe, Recipe
+from qrkt_keras.training.recipes import THESIS, Augmentation, GANRecipe, Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture
-from qrkt_keras.training.schedules import warmup_cosine
+from qrkt_keras.training.schedules import (
+    Plateau,
+    Triangular,
+    WarmUp,
+    plateau_factor,
+    warmup_cosine,
+)
 from qrkt_keras.training.tfgan import TFGANModules, tfgan_modules
 from qrkt_keras.training.train import TrainingResult, fit
 from qrkt_keras.training.train_gan import GANResult, fit_gan
 
 __all__ = [
+    "Augmentation",
     "Checkpoint",
     "CheckpointError",
     "FeatureExtractor",
@@ -55,6 +64,9 @@ __all__ = [
     "InceptionError",
     "InceptionFeatures",
     "KernelDistance",
+    "L2Adam",
+    "L2SGD",
+    "Plateau",
     "ProgressBar",
     "Recipe",
     "SampleGrids",
@@ -64,8 +76,11 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingInterrupted",
     "TrainingResult",
+    "Triangular",
     "ValidationScores",
+    "WarmUp",
     "atomic_write",
+    "augmented_batches",
     "classification_scores",
     "confusion_picture",
     "drift_penalty",
@@ -83,6 +98,7 @@ __all__ = [
     "make_predictor",
     "measure_images",
     "model_state",
+    "plateau_factor",
     "probabilities_from_logits",
     "read_checkpoint",
     "restore_generator_state",

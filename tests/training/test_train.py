@@ -71,7 +71,14 @@ def test_what_a_job_leaves(job):
     folder, _, result = job
     assert {file.name for file in folder.iterdir()} == REPORTS
     assert result.epochs == 3 and result.seconds > 0 and result.output_dir == folder
-    assert set(result.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "val_auc"}
+    assert set(result.history) == {
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "val_auc",
+        "learning_rate",
+    }
     assert result.history["loss"][0] > result.history["loss"][-1]
     assert result.scores["test"].accuracy > 0.8
     assert result.scores["test"].num_examples == 360
@@ -281,7 +288,25 @@ def split(n=40, shape=(8, 8, 1), dtype=np.uint8, labels=None):
         ),
         (
             {"data": {"train": split(shape=(64,)), "validation": split()}},
-            r"The train split .*Received: shapes \(40, 64\) and \(40,\)$",
+            r"one shape\. Received: shapes \(40, 64\), \(40, 8, 8, 1\)$",
+        ),
+        (
+            {"data": {"train": split()[:1] + split(39)[1:], "validation": split()}},
+            r"The train split .*Received: shapes \(40, 8, 8, 1\) and \(39,\)$",
+        ),
+        (
+            {"data": {"train": split(dtype=str), "validation": split()}},
+            r"The train split's examples must be numbers, .*Received: dtype <U1$",
+        ),
+        (
+            {
+                "data": {
+                    "train": split(labels=[*range(9), *range(1, 12)] * 2),
+                    "validation": split(),
+                }
+            },
+            r"The train split's labels must be 0 to 9, .* 10 outputs\. "
+            r"Received: label 10 of example 18$",
         ),
         (
             {"data": {"train": split(), "validation": split(labels=[0.5] * 40)}},

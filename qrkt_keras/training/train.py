@@ -68,7 +68,7 @@ class TrainingResult:
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Adds `learning_rate`, that of the next step, to the logs at the end of every epoch."""
+    """Adds `learning_rate` to the logs: where the schedule is at the end of the epoch."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)

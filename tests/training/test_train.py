@@ -4,23 +4,28 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from qrkt_keras import data
 from qrkt_keras.training import (
+    Augmentation,
     CheckpointError,
     GANRecipe,
     Recipe,
     TrainingInterrupted,
+    augmented_batches,
     classification_scores,
     files,
     fit,
     make_predictor,
     model_state,
     read_checkpoint,
+    write_checkpoint,
 )
 from qrkt_keras.training.job import steps_per_execution
 
@@ -444,3 +449,173 @@ def test_a_full_disk_during_training_is_told_and_the_last_epoch_is_kept(tmp_path
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
     assert run(make_model(), tmp_path, resume=True).epochs == 3
+
+
+EVERYTHING = Recipe(
+    epochs=6,
+    batch_size=32,
+    optimizer="sgd",
+    learning_rate=0.05,
+    schedule="plateau",
+    plateau_patience=1,
+    decay_rate=0.5,
+    warmup_steps=30,
+    l2=1e-4,
+    label_smoothing=0.1,
+    augment=Augmentation(
+        flip=True, rotation=5, zoom=0.1, shift=1, padding="edge", cutout=0.3, mixup=0.2
+    ),
+)
+
+
+class Worse(keras.callbacks.Callback):
+    """Makes some epochs no better than the one before."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_auc"] = [0.5, 0.6, 0.6, 0.6, 0.7, 0.6][epoch]
+
+
+@pytest.fixture(scope="module")
+def augmented_job(tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("augmented"), make_model()
+    return folder, model, run(model, folder, EVERYTHING, callbacks=[Worse()])
+
+
+def test_a_plateau_lowers_the_rate(augmented_job):
+    _, _, result = augmented_job
+    assert result.history["val_auc"] == (0.5, 0.6, 0.6, 0.6, 0.7, 0.6)
+    # What is logged is the rate before the epoch's own decision.
+    wanted = [0.05, 0.05, 0.05, 0.025, 0.0125, 0.0125]
+    assert result.history["learning_rate"] == pytest.approx(wanted, rel=1e-6)
+    assert result.scores["test"].accuracy > 0.5
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_everything_at_once_continues_bit_for_bit(augmented_job, tmp_path, at):
+    _, model, result = augmented_job
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, EVERYTHING, callbacks=[Worse(), Interrupt(at)])
+    other = make_model(seed=9)
+    continued = run(other, tmp_path, EVERYTHING, resume=True, callbacks=[Worse()])
+    assert continued.history == result.history and continued.scores == result.scores
+    for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_the_augmented_images_are_those_of_seed_and_step(tmp_path):
+    seen = []
+
+    class Watched(keras.Sequential):
+        def train_step(self, data):
+            images, labels = data
+            seen.append((images.numpy(), labels.numpy()))
+            return super().train_step(data)
+
+    model = Watched([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    compile = model.compile
+    model.compile = lambda **options: compile(**options | {"run_eagerly": True})
+    recipe = Recipe(epochs=2, batch_size=400, augment=Augmentation(shift=2, mixup=0.3), seed=5)
+    run(model, tmp_path, recipe)
+    batches = data.training_batches(
+        *data.arrays("digits", "train"), batch_size=400, seed=5, epochs=2
+    ).map(lambda x, y: (x, tf.one_hot(y, 10)))
+    wanted = list(augmented_batches(batches, recipe.augment, seed=5))
+    assert len(seen) == len(wanted) == 2 * (1293 // 400)
+    for (images, labels), (wanted_images, wanted_labels) in zip(seen, wanted, strict=True):
+        assert images.dtype == np.uint8
+        assert np.array_equal(images, wanted_images) and np.array_equal(labels, wanted_labels)
+
+
+def test_early_stopping_counts_epochs_since_the_best(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=6, early_stopping_patience=2)
+    result = run(make_model(), tmp_path, recipe, callbacks=[Worse()])
+    # Equal AUCs are decided by the loss, which falls from epoch to epoch.
+    assert result.epochs == 6 and result.best_epoch == 5
+
+    class Fixed(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"val_auc": [0.5, 0.6, 0.6, 0.6, 0.7, 0.6][epoch], "val_loss": 1.0}
+
+    result = run(make_model(), tmp_path, recipe, overwrite=True, callbacks=[Fixed()])
+    assert (result.epochs, result.best_epoch) == (4, 2)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert (history["epochs"], history["recipe"]["epochs"]) == (4, 6)
+
+    # A stopped job is finished, and stays so.
+    with pytest.raises(ValueError, match=r"\(finished\)"):
+        run(make_model(), tmp_path, recipe)
+    model = make_model(seed=4)
+    again = run(model, tmp_path, recipe, resume=True, callbacks=[Fixed()])
+    assert again.history == result.history and again.scores == result.scores
+
+    # Interrupted while it waits, it stops after the same epoch.
+    other = tmp_path / "other"
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), other, recipe, callbacks=[Fixed(), Interrupt(3)])
+    continued = run(make_model(seed=4), other, recipe, resume=True, callbacks=[Fixed()])
+    assert continued.history == result.history and continued.scores == result.scores
+
+
+def test_a_job_of_an_earlier_version_continues(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, callbacks=[Interrupt(2)])
+    path = tmp_path / "checkpoint.npz"
+    checkpoint = read_checkpoint(path)
+    metadata = json.loads(json.dumps(checkpoint.metadata))
+    old = "epochs batch_size optimizer learning_rate schedule warmup_steps decay_steps weight_decay"
+    old = {*old.split(), "epsilon", "clip_norm", "seed", "monitor"}
+    recipe = metadata["identity"]["recipe"]
+    metadata["identity"]["recipe"] = {name: recipe[name] for name in recipe if name in old}
+    del metadata["history"]["learning_rate"], metadata["seconds_per_step"]
+    write_checkpoint(path, checkpoint.arrays, metadata)
+    result = run(make_model(), tmp_path, resume=True)
+    rates = result.history["learning_rate"]
+    assert len(rates) == 3 and np.isnan(rates[:2]).all() and np.isfinite(rates[2])
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["history"]["learning_rate"][:2] == [None, None]
+    assert history["seconds_per_step"] > 0
+
+
+def test_the_time_of_a_step_is_that_of_training_alone(tmp_path):
+    class Slow(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(0.04)
+
+        def on_epoch_end(self, epoch, logs=None):
+            time.sleep(0.5)
+
+    recipe = Recipe(epochs=5, batch_size=646)  # two steps, which Keras makes at once
+    result = run(make_model(), tmp_path, recipe, callbacks=[Slow()])
+    assert 0.02 < result.seconds_per_step < 0.2
+    assert result.seconds > 2.5
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["seconds_per_step"] == result.seconds_per_step
+
+
+def test_token_ids_are_examples_too(tmp_path):
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 3, 240)
+    tokens = np.where(random.rand(240, 7) < 0.5, labels[:, None], random.randint(3, 9, (240, 7)))
+    splits = {"train": (tokens[:200], labels[:200]), "validation": (tokens[200:], labels[200:])}
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((7,), dtype="int32"),
+            layers.Embedding(9, 4),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3),
+        ]
+    )
+    recipe = Recipe(epochs=20, batch_size=20, learning_rate=0.05)
+    result = run(model, tmp_path, recipe, data=splits)
+    assert result.scores["validation"].accuracy > 0.9
+    with pytest.raises(ValueError, match=r"^augment is for images .* of shape \(200, 7\)$"):
+        augment = Augmentation(shift=1)
+        run(model, tmp_path / "b", dataclasses.replace(recipe, augment=augment), data=splits)
+
+
+def test_a_class_without_an_example_is_fine(tmp_path):
+    splits = {"train": split(labels=[0, 1] * 20), "validation": split(labels=[1, 2] * 20)}
+    result = run(make_model(), tmp_path, data=splits, epochs=1)
+    assert len(result.scores["validation"].confusion) == 10

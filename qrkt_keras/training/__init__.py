@@ -12,6 +12,7 @@ from qrkt_keras.training.checkpoints import (
     restore_model_state,
     write_checkpoint,
 )
+from qrkt_keras.training.cross_validation import CrossValidationResult, cross_validate
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.files import atomic_write
 from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
@@ -39,7 +40,12 @@ from qrkt_keras.training.metrics import (
 from qrkt_keras.training.optimizers import L2SGD, L2Adam
 from qrkt_keras.training.progress import ProgressBar
 from qrkt_keras.training.recipes import THESIS, Augmentation, GANRecipe, Recipe
-from qrkt_keras.training.reports import confusion_picture, history_picture
+from qrkt_keras.training.reports import (
+    confusion_picture,
+    folds_picture,
+    history_picture,
+    roc_picture,
+)
 from qrkt_keras.training.schedules import (
     Plateau,
     Triangular,
@@ -55,6 +61,7 @@ __all__ = [
     "Augmentation",
     "Checkpoint",
     "CheckpointError",
+    "CrossValidationResult",
     "FeatureExtractor",
     "GANLoss",
     "GANMeasures",
@@ -83,9 +90,11 @@ __all__ = [
     "augmented_batches",
     "classification_scores",
     "confusion_picture",
+    "cross_validate",
     "drift_penalty",
     "fit",
     "fit_gan",
+    "folds_picture",
     "frechet_distance",
     "generator_state",
     "gradient_penalty",
@@ -103,6 +112,7 @@ __all__ = [
     "read_checkpoint",
     "restore_generator_state",
     "restore_model_state",
+    "roc_picture",
     "tfgan_modules",
     "warmup_cosine",
     "write_checkpoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,13 +28,16 @@ from qrkt_keras.training.job import (
 )
 from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
 from qrkt_keras.training.recipes import Recipe
-from qrkt_keras.training.reports import confusion_picture, history_picture
+from qrkt_keras.training.reports import confusion_picture, history_picture, roc_picture
 from qrkt_keras.training.schedules import Plateau, WarmUp, plateau_factor
+from qrkt_keras.training.summaries import EVENT_FILES, HistorySummaries, Summaries
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-REPORTS = ("history.json", "scores.json", "history.png", "confusion.png")
+PICTURES = ("history.png", "confusion.png", "roc.png")
+LOGS = "logs"
+REPORTS = ("history.json", "scores.json", *PICTURES, f"{LOGS}/{EVENT_FILES}")
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -49,8 +53,9 @@ class TrainingResult:
         best_epoch: The epoch whose weights the model has now, counted from 1.
         epochs: Epochs trained.
         seconds: Time used for training, over all runs of the job.
-        seconds_per_step: Median over the epochs of the mean time of a training step; NaN where
-            a checkpoint of an earlier version does not tell.
+        seconds_per_step: Time of a training step: the median of the epochs' means, without the
+            first, in which the step is compiled, if there are others. NaN where a checkpoint of
+            an earlier version does not tell.
         output_dir: Where the checkpoint and the reports are.
     """
 
@@ -128,6 +133,7 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     label_names: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    tensorboard: bool = False,
     jit_compile: bool | str = "auto",
 ) -> TrainingResult:
     """Trains a classifier and reports on it.
@@ -135,9 +141,9 @@ def fit(
     The model is compiled with the recipe's loss and optimizer, trained on batches whose order and
     augmentation are functions of seed and epoch, and scored on the validation split after every
     epoch. A checkpoint is written after every epoch. At the end the model has the best epoch's
-    weights, and `output_dir` the checkpoint, `history.json`, `scores.json`, `history.png` and
-    `confusion.png`. `history.json` has `seconds_per_step` too, the median over the epochs of what
-    a step took, without validation and checkpoints.
+    weights, and `output_dir` the checkpoint, `history.json`, `scores.json`, `history.png`,
+    `confusion.png` and `roc.png`. `history.json` has `seconds_per_step` too, what a step took
+    without validation and checkpoints.
 
     A job that was killed or interrupted is continued by the same call with `resume=True`, in the
     same environment bit for bit. Callbacks of your own are called, but their state is not saved.
@@ -161,6 +167,8 @@ def fit(
             name and the model's configuration; recipe and data always are.
         label_names: The classes' names, when `data` is not a data set's name.
         data_dir: Where the data set is; see `data.arrays`.
+        tensorboard: Whether every epoch's logs, and the pictures at the end, are written for
+            TensorBoard too, into `output_dir/logs`.
         jit_compile: Whether to compile the training step with XLA. `"auto"` leaves it to Keras,
             which does so on accelerators only, and where the model allows it.
 
@@ -230,6 +238,10 @@ def fit(
         upgrade=lambda saved: {**saved, "recipe": Recipe.from_dict(saved["recipe"]).to_dict()},
     )
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
+    after = []
+    if tensorboard:
+        summaries = Summaries(folder / LOGS)
+        after.append(HistorySummaries(summaries, checkpoint.history))
     decisions = HistoryDecisions(checkpoint, recipe, _plateau_of(schedule))
     if not decisions.stopped:
         run(
@@ -245,17 +257,21 @@ def fit(
                 LearningRateLog(),
                 *callbacks,
             ],
-            after=[decisions],
+            after=[decisions, *after],
             prepare=lambda batches: _prepared(
                 batches, recipe, num_classes=len(names), first_step=start * steps
             ),
             progress=progress,
         )
     checkpoint.restore_best(model)
-    scores = {
-        split: classification_scores(labels, probabilities_from_logits(predict(images)))
-        for split, (images, labels) in splits.items()
+    probabilities = {
+        split: probabilities_from_logits(predict(examples))
+        for split, (examples, _) in splits.items()
         if split != "train"
+    }
+    scores = {
+        split: classification_scores(splits[split][1], predicted)
+        for split, predicted in probabilities.items()
     }
     result = TrainingResult(
         scores=scores,
@@ -263,10 +279,14 @@ def fit(
         best_epoch=checkpoint.best_epoch or checkpoint.epoch,
         epochs=checkpoint.epoch,
         seconds=checkpoint.seconds,
-        seconds_per_step=float(np.median(checkpoint.seconds_per_step)),
+        seconds_per_step=_seconds_per_step(checkpoint),
         output_dir=folder,
     )
     _report(result, recipe, names)
+    split = "test" if "test" in splits else "validation"
+    _draw(result, splits[split][1], probabilities[split], split, names)
+    if tensorboard:
+        _write_pictures(summaries, folder, result.epochs)
     return result
 
 
@@ -387,8 +407,16 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
         },
     )
     write_json(folder / "scores.json", result.to_scores())
-    split = "test" if "test" in result.scores else "validation"
-    scores = result.scores[split]
+
+
+def _draw(
+    result: TrainingResult,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    split: str,
+    names: Sequence[str],
+) -> None:
+    folder, scores = result.output_dir, result.scores[split]
     history_picture(result.history, folder / "history.png", best_epoch=result.best_epoch)
     confusion_picture(
         scores.confusion,
@@ -396,3 +424,26 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
         label_names=names,
         title=f"{split}: {scores.accuracy:.1%} of {scores.num_examples} right",
     )
+    roc_picture(
+        labels,
+        probabilities,
+        folder / "roc.png",
+        label_names=names,
+        title=f"{split}: {scores.num_examples} examples",
+    )
+
+
+def _write_pictures(summaries: Summaries, folder: Path, epoch: int) -> None:
+    from PIL import Image
+
+    pictures = {}
+    for name in PICTURES:
+        with Image.open(folder / name) as picture:
+            pictures[Path(name).stem] = np.asarray(picture.convert("RGB"))
+    summaries.write(epoch, images=pictures)
+    summaries.close()
+
+
+def _seconds_per_step(checkpoint: TrainingCheckpoint) -> float:
+    times = checkpoint.seconds_per_step
+    return float(np.median(times[1:] or times)) if times else math.nan

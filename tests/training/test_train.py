@@ -30,7 +30,14 @@ from qrkt_keras.training import (
 from qrkt_keras.training.job import steps_per_execution
 
 RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=2e-2, warmup_steps=10)
-REPORTS = {"checkpoint.npz", "history.json", "scores.json", "history.png", "confusion.png"}
+REPORTS = {
+    "checkpoint.npz",
+    "history.json",
+    "scores.json",
+    "history.png",
+    "confusion.png",
+    "roc.png",
+}
 
 
 def make_model(num_classes=10, shape=(8, 8, 1), activation=None, seed=0):

@@ -167,7 +167,7 @@ def roc_picture(
     The mean curve is the mean of the classes' true positive rates at each false positive rate, so
     that the area under it is `macro_auc`. Of two classes only the second has a curve, for that of
     the first is the same. Of more than twelve, the best and the worst three have one. Where the
-    mean area is above 0.95, the corner is shown enlarged too.
+    mean area is above 0.97, the corner is shown enlarged too.
 
     Args:
         labels: `(n,)` integers, the right classes.
@@ -224,7 +224,7 @@ def roc_picture(
     axes.set_ylabel("true positive rate")
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
-    if mean_area > 0.95:
+    if mean_area > 0.97:
         # All that is to be seen is in the corner.
         corner = axes.inset_axes((0.42, 0.12, 0.52, 0.52), xlim=(0, 0.1), ylim=(0.8, 1.005))
         _draw_lines(corner, lines)

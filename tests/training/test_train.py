@@ -626,3 +626,82 @@ def test_a_class_without_an_example_is_fine(tmp_path):
     splits = {"train": split(labels=[0, 1] * 20), "validation": split(labels=[1, 2] * 20)}
     result = run(make_model(), tmp_path, data=splits, epochs=1)
     assert len(result.scores["validation"].confusion) == 10
+
+
+def logged(folder):
+    """Tag and step of everything in a job's logs."""
+    return sorted(
+        (value.tag, event.step)
+        for path in (folder / "logs").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    )
+
+
+def test_logs_for_tensorboard_have_each_epoch_once(job, tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, tensorboard=True, callbacks=[Interrupt(2)])
+    names = set(job[2].history)
+    assert logged(tmp_path) == sorted((name, epoch) for name in names for epoch in (1, 2))
+    whole = sorted(
+        [(name, epoch) for name in names for epoch in (1, 2, 3)]
+        + [(name, 3) for name in ("confusion", "history", "roc")]
+    )
+    # Continued, and when nothing is left to do.
+    for _ in range(2):
+        result = run(make_model(), tmp_path, tensorboard=True, resume=True)
+        assert logged(tmp_path) == whole
+    assert result.history == job[2].history
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, overwrite=True, callbacks=[Interrupt(0)])
+    assert logged(tmp_path) == []
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_quantum_transformer_trains_in_mixed_precision(tmp_path, policy):
+    from qrkt_keras.layers import PQC
+    from qrkt_keras.zoo import QViT
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        model = QViT.from_preset("qvit_rk4_digits", load_weights=False)
+    finally:
+        keras.config.set_dtype_policy(before)
+    recipe = Recipe(epochs=1, batch_size=32, learning_rate=1e-2)
+    result = run(model, tmp_path, recipe)
+    assert np.isfinite(result.history["loss"]).all()
+    assert result.scores["test"].accuracy > 0.4
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+
+    # The circuit's angles, and its arithmetic, are float32; only what comes out is of a half type.
+    circuit = next(layer for layer in model._flatten_layers() if isinstance(layer, PQC))
+    single = PQC.from_config(circuit.get_config() | {"dtype": "float32"})
+    angles = keras.ops.cast(np.random.rand(5, circuit.spec.num_inputs), circuit.compute_dtype)
+    single.build(angles.shape)
+    single.set_weights(circuit.get_weights())
+    wanted = keras.ops.cast(single(keras.ops.cast(angles, "float32")), circuit.compute_dtype)
+    assert np.array_equal(circuit(angles), wanted)
+
+
+def test_a_scaled_loss_continues_bit_for_bit(tmp_path):
+    def make():
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            return make_model()
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    recipe = dataclasses.replace(RECIPE, l2=1e-4, schedule="plateau", plateau_patience=1)
+    model, other = make(), make()
+    whole = run(model, tmp_path / "a", recipe)
+    with pytest.raises(TrainingInterrupted):
+        run(make(), tmp_path / "b", recipe, callbacks=[Interrupt(2)])
+    continued = run(other, tmp_path / "b", recipe, resume=True)
+    assert continued.history == whole.history and whole.scores["test"].accuracy > 0.5
+    for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()

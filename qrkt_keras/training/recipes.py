@@ -195,6 +195,9 @@ class Recipe(_Fields):
         early_stopping_patience: Epochs without a new best epoch before training stops; `None`
             never.
         augment: What is done to training images; `None` is nothing.
+        ema: `m` of a moving average of the weights, `a <- m a + (1 - m) w` at each step, above 0
+            and below 1. The average is then what is validated, kept and tested; `None` for the
+            weights themselves.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -233,6 +236,7 @@ class Recipe(_Fields):
     label_smoothing: float = 0.0
     early_stopping_patience: int | None = None
     augment: Augmentation | None = None
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -258,7 +262,8 @@ class Recipe(_Fields):
             self._check(name, "positive", lambda value: value > 0)
         for name in ("momentum", "label_smoothing"):
             self._check(name, "at least 0 and below 1", lambda value: 0 <= value < 1)
-        self._check("decay_rate", "above 0 and below 1", lambda value: 0 < value < 1)
+        for name in ("decay_rate", "ema"):
+            self._check(name, "above 0 and below 1", lambda value: 0 < value < 1)
         self._check(
             "milestones",
             "epochs in rising order",
@@ -410,6 +415,8 @@ class Recipe(_Fields):
             "global_clipnorm": self.clip_norm,
             "name": self.optimizer,
         }
+        if self.ema is not None:
+            options |= {"use_ema": True, "ema_momentum": self.ema}
         if self.optimizer == "sgd":
             options["momentum"] = 0.9 if self.momentum is None else self.momentum
             return L2SGD(l2=self.l2, **options) if self.l2 else keras.optimizers.SGD(**options)

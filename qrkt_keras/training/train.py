@@ -14,6 +14,7 @@ import numpy as np
 
 from qrkt_keras import data as datasets
 from qrkt_keras.training.augmentation import augmented_batches
+from qrkt_keras.training.averaging import AveragedWeights
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.job import (
@@ -106,7 +107,8 @@ class HistoryDecisions(keras.callbacks.Callback):
 
     def _decide(self) -> None:
         checkpoint, recipe = self._checkpoint, self._recipe
-        self.model.stop_training = self.stopped
+        if self.stopped:
+            self.model.stop_training = True
         if self._plateau is not None:
             factor = plateau_factor(
                 checkpoint.history.get(recipe.monitor, ()),
@@ -253,6 +255,7 @@ def fit(
             start=start,
             epochs=recipe.epochs,
             before=[
+                *([] if recipe.ema is None else [AveragedWeights(exchanged=start > 0)]),
                 ValidationScores(predict, *splits["validation"]),
                 LearningRateLog(),
                 *callbacks,
@@ -263,6 +266,9 @@ def fit(
             ),
             progress=progress,
         )
+    if recipe.ema is not None:
+        # At its end, Keras' `fit` takes the weights for the average.
+        checkpoint.restore(model)
     checkpoint.restore_best(model)
     probabilities = {
         split: probabilities_from_logits(predict(examples))

@@ -193,6 +193,7 @@ def test_an_int_is_a_fine_float():
         ("m_mul", 0.0, ValueError),
         ("min_learning_rate", 1e-3, ValueError),
         ("plateau_patience", 0, ValueError),
+        ("ema", 1.0, ValueError),
         ("augment", 3, TypeError),
         ("schedule", "linear", ValueError),
         ("monitor", None, TypeError),
@@ -424,6 +425,29 @@ def test_plain_optimizers_are_those_of_keras():
     assert sgd.momentum == 0.9 and sgd.weight_decay is None
     adam = Recipe(epochs=1, optimizer="adam", weight_decay=0, clip_norm=None).make_optimizer(9)
     assert type(adam) is keras.optimizers.Adam and adam.global_clipnorm is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schedule": "constant"},
+        {"schedule": "exponential", "decay_rate": 0.5},
+        {"schedule": "multi_step", "milestones": [3]},
+        {"schedule": "cyclic", "cycle_epochs": 2, "m_mul": 0.5, "min_learning_rate": 1e-4},
+        {"schedule": "cosine_restarts", "cycle_epochs": 2},
+        {"schedule": "plateau"},
+    ],
+)
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_a_compiled_model_can_be_saved(fields, warmup):
+    optimizer = Recipe(epochs=5, warmup_steps=warmup, l2=0.1, **fields).make_optimizer(50)
+    text = json.dumps(keras.optimizers.serialize(optimizer))
+    again = keras.optimizers.deserialize(json.loads(text))
+    assert type(again) is type(optimizer) and again.l2 == 0.1
+    for t in (0, 3, 11, 29, 49):
+        for each in (optimizer, again):
+            each.iterations.assign(t)
+        assert float(again.learning_rate) == float(optimizer.learning_rate)
 
 
 def test_losses_are_their_formulas():

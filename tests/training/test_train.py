@@ -705,3 +705,79 @@ def test_a_scaled_loss_continues_bit_for_bit(tmp_path):
     assert continued.history == whole.history and whole.scores["test"].accuracy > 0.5
     for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
         assert got.tobytes() == wanted.tobytes()
+
+
+AVERAGED = dataclasses.replace(RECIPE, epochs=4, ema=0.95)
+
+
+class Followed(keras.callbacks.Callback):
+    """Averages the weights by itself, in float64, after every step; and keeps both."""
+
+    def __init__(self):
+        super().__init__()
+        self.averages = None
+        self.weights = []
+        self.ends = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.weights = [weight.astype(np.float64) for weight in self.model.get_weights()[:2]]
+        if self.averages is None:
+            self.averages = self.weights
+        self.averages = [
+            0.95 * average + 0.05 * weight
+            for average, weight in zip(self.averages, self.weights, strict=True)
+        ]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ends.append((self.averages, self.weights))
+
+
+def test_the_average_is_validated_kept_and_tested(tmp_path, monkeypatch):
+    from qrkt_keras.training import train
+
+    monkeypatch.setattr(train, "steps_per_execution", lambda steps: 1)
+    followed, model = Followed(), make_model()
+    result = run(model, tmp_path, AVERAGED, callbacks=[followed])
+    averages, weights = followed.ends[result.best_epoch - 1]
+    for got, average, weight in zip(model.get_weights()[:2], averages, weights, strict=True):
+        assert got == pytest.approx(average, abs=1e-5)
+        assert np.abs(got - weight).max() > 1e-3
+    images, labels = data.arrays("digits", "validation")
+    loss, _ = model.evaluate(images, labels, verbose=0)
+    assert result.history["val_loss"][result.best_epoch - 1] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_an_averaged_job_continues_bit_for_bit(tmp_path, at):
+    model, other = make_model(), make_model(seed=9)
+    whole = run(model, tmp_path / "a", AVERAGED)
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path / "b", AVERAGED, callbacks=[Interrupt(at)])
+    continued = run(other, tmp_path / "b", AVERAGED, resume=True)
+    assert continued.history == whole.history and continued.scores == whole.scores
+    ours, wanted = (read_checkpoint(tmp_path / name / "checkpoint.npz").arrays for name in "ba")
+    for array, (name, other_array) in zip(ours.values(), wanted.items(), strict=True):
+        assert array.tobytes() == other_array.tobytes(), name
+    again = run(make_model(seed=3), tmp_path / "b", AVERAGED, resume=True)
+    assert again.scores == whole.scores
+
+
+def test_without_a_best_epoch_the_last_average_comes_out(tmp_path):
+    # Of one class there is no area under the curve.
+    splits = {"train": split(labels=[0, 1] * 20), "validation": split(labels=[1] * 40)}
+    model = make_model()
+    recipe = dataclasses.replace(AVERAGED, epochs=2)
+    run(model, tmp_path, recipe, data=splits)
+    saved = read_checkpoint(tmp_path / "checkpoint.npz").arrays
+    (kernel,) = (saved[name] for name in saved if name.startswith("model/") and "kernel" in name)
+    assert np.array_equal(model.layers[-1].kernel, kernel)
+
+
+def test_a_callback_of_the_users_may_stop(tmp_path):
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 0
+
+    recipe = dataclasses.replace(RECIPE, early_stopping_patience=2)
+    assert run(make_model(), tmp_path, recipe, callbacks=[Enough()]).epochs == 1
+    assert run(make_model(), tmp_path, recipe, resume=True).epochs == 3

@@ -550,6 +550,7 @@ def test_what_a_run_leaves(run):
         "confusion.png",
         "history.json",
         "history.png",
+        "roc.png",
         "scores.json",
         "preset/config.json",
         "preset/recipe.json",

@@ -1,5 +1,6 @@
 """Recipes, checkpoints, scores, pictures, GANs' losses and measures, and the training jobs."""
 
+from qrkt_keras.training.augmentation import augmented_batches
 from qrkt_keras.training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -11,6 +12,7 @@ from qrkt_keras.training.checkpoints import (
     restore_model_state,
     write_checkpoint,
 )
+from qrkt_keras.training.cross_validation import CrossValidationResult, cross_validate
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.files import atomic_write
 from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
@@ -35,17 +37,31 @@ from qrkt_keras.training.metrics import (
     macro_auc,
     probabilities_from_logits,
 )
+from qrkt_keras.training.optimizers import L2SGD, L2Adam
 from qrkt_keras.training.progress import ProgressBar
-from qrkt_keras.training.recipes import THESIS, GANRecipe, Recipe
-from qrkt_keras.training.reports import confusion_picture, history_picture
-from qrkt_keras.training.schedules import warmup_cosine
+from qrkt_keras.training.recipes import THESIS, Augmentation, GANRecipe, Recipe
+from qrkt_keras.training.reports import (
+    confusion_picture,
+    folds_picture,
+    history_picture,
+    roc_picture,
+)
+from qrkt_keras.training.schedules import (
+    Plateau,
+    Triangular,
+    WarmUp,
+    plateau_factor,
+    warmup_cosine,
+)
 from qrkt_keras.training.tfgan import TFGANModules, tfgan_modules
 from qrkt_keras.training.train import TrainingResult, fit
 from qrkt_keras.training.train_gan import GANResult, fit_gan
 
 __all__ = [
+    "Augmentation",
     "Checkpoint",
     "CheckpointError",
+    "CrossValidationResult",
     "FeatureExtractor",
     "GANLoss",
     "GANMeasures",
@@ -55,6 +71,9 @@ __all__ = [
     "InceptionError",
     "InceptionFeatures",
     "KernelDistance",
+    "L2Adam",
+    "L2SGD",
+    "Plateau",
     "ProgressBar",
     "Recipe",
     "SampleGrids",
@@ -64,13 +83,18 @@ __all__ = [
     "TrainingCheckpoint",
     "TrainingInterrupted",
     "TrainingResult",
+    "Triangular",
     "ValidationScores",
+    "WarmUp",
     "atomic_write",
+    "augmented_batches",
     "classification_scores",
     "confusion_picture",
+    "cross_validate",
     "drift_penalty",
     "fit",
     "fit_gan",
+    "folds_picture",
     "frechet_distance",
     "generator_state",
     "gradient_penalty",
@@ -83,10 +107,12 @@ __all__ = [
     "make_predictor",
     "measure_images",
     "model_state",
+    "plateau_factor",
     "probabilities_from_logits",
     "read_checkpoint",
     "restore_generator_state",
     "restore_model_state",
+    "roc_picture",
     "tfgan_modules",
     "warmup_cosine",
     "write_checkpoint",

@@ -24,7 +24,7 @@ import re
 import time
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -405,12 +405,14 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             then the earlier epoch. An epoch whose log is NaN is not the best. With None there is no
             best epoch.
         mode: `"max"`, `"min"`, or `"auto"`: least for names that end in `loss`, most for others.
+        upgrade: Turns the identity in a file into what it would be if the file were written now.
 
     Attributes:
         epoch: Epochs finished.
-        history: Log name to its value in each epoch.
+        history: Log name to its value in each epoch; NaN in epochs before its first.
         best_epoch: The best epoch, counted from 1; 0 before there is one.
         seconds: Time used for training, over all runs of the job.
+        seconds_per_step: The same of one step, in each epoch, without what is done between epochs.
     """
 
     def __init__(
@@ -420,6 +422,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         identity: Mapping[str, Any],
         monitor: str | None = "val_auc",
         mode: str = "auto",
+        upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         if mode not in ("auto", "max", "min"):
@@ -434,8 +437,12 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
         self.best_epoch = 0
         self.seconds = 0.0
+        self.seconds_per_step: list[float] = []
+        self._upgrade = upgrade or (lambda identity: identity)
         self._best: dict[str, np.ndarray] = {}
         self._since = 0.0
+        self._epoch_since = 0.0
+        self._step_seconds = 0.0
         self._is_saved = False
 
     def restore(self, model: keras.Model) -> int:
@@ -457,7 +464,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 "The checkpoint is not one of a training job. "
                 f"Received: kind={metadata.get('kind')!r} in {self.path}"
             )
-        differences = _differences(metadata["identity"], self.identity)
+        differences = _differences(self._upgrade(metadata["identity"]), self.identity)
         if differences:
             raise CheckpointError(
                 f"The job in {self.path} is another one and cannot be continued by this. "
@@ -480,6 +487,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.history = {name: list(values) for name, values in metadata["history"].items()}
         self.best_epoch = metadata["best_epoch"]
         self.seconds = metadata["seconds"]
+        self.seconds_per_step = list(metadata.get("seconds_per_step", ()))
         self._is_saved = True
         return self.epoch
 
@@ -494,7 +502,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             # From here on the job can be continued, whatever its initial weights were.
             self._save(self._finite_state(1))
 
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._epoch_since = time.monotonic()
+
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._step_seconds = (time.monotonic() - self._epoch_since) / (batch + 1)
         # Means over the epoch so far: what was no number once stays none.
         self._check_losses(logs or {}, f"after step {batch + 1} in epoch {self.epoch + 1}")
 
@@ -508,7 +520,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self._check_losses(logs, f"in epoch {epoch + 1}")
         state = self._finite_state(epoch + 1)
         for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+            self.history.setdefault(name, [math.nan] * epoch).append(value)
+        self.seconds_per_step.append(self._step_seconds)
         self.epoch = epoch + 1
         if self._is_best():
             self.best_epoch = self.epoch
@@ -567,6 +580,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "history": self.history,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "seconds_per_step": self.seconds_per_step,
         }
         write_checkpoint(self.path, arrays, metadata)
         self._is_saved = True

@@ -12,12 +12,13 @@ import numpy as np
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.training.files import atomic_write
 from qrkt_keras.training.job import is_due
+from qrkt_keras.training.summaries import EVENT_FILES, Summaries
 
 # A grid's longer side is enlarged to about so many pixels, by whole factors.
 _SIDE = 512
 
 # What `SampleGrids` leaves in its folder.
-GRID_FILES = (f"epoch_{'[0-9]' * 4}.png", "events.out.tfevents.*")
+GRID_FILES = (f"epoch_{'[0-9]' * 4}.png", EVENT_FILES)
 
 
 def image_grid(images: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
@@ -109,8 +110,7 @@ class SampleGrids(keras.callbacks.Callback):
         self.every = positive_integer("every", every)
         self.num = positive_integer("num", num)
         self.seed = seed
-        self.tensorboard = tensorboard
-        self._writer = None
+        self._summaries = Summaries(folder) if tensorboard else None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         done, images = epoch + 1, None
@@ -118,26 +118,10 @@ class SampleGrids(keras.callbacks.Callback):
         if is_due(done, self.every, self.params["epochs"]):
             images = self.model.generate(self.num, seed=self.seed)
             grid_picture(images, self.folder / f"epoch_{done:04d}.png")
-        if self.tensorboard:
-            self._write_summaries(done, images, logs or {})
+        if self._summaries is not None:
+            pictures = {} if images is None else {"samples": image_grid(images)}
+            self._summaries.write(done, logs, pictures)
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _write_summaries(
-        self, done: int, images: np.ndarray | None, logs: dict[str, float]
-    ) -> None:
-        import tensorflow as tf
-
-        if self._writer is None:
-            self._writer = tf.summary.create_file_writer(str(self.folder))
-        with self._writer.as_default(step=done):
-            if images is not None:
-                tf.summary.image("samples", image_grid(images)[None])
-            for name, value in logs.items():
-                # What is not measured in every epoch is NaN in the others.
-                if math.isfinite(value):
-                    tf.summary.scalar(name, value)
-        self._writer.flush()
+        if self._summaries is not None:
+            self._summaries.close()

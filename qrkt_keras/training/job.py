@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -22,6 +22,9 @@ from qrkt_keras.training.checkpoints import (
 )
 from qrkt_keras.training.files import atomic_write
 from qrkt_keras.training.progress import ProgressBar
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 CHECKPOINT = "checkpoint.npz"
 
@@ -80,10 +83,17 @@ def prepared_folder(folder: Path, reports: Sequence[str], *, resume: bool, overw
 def _state(path: Path) -> str:
     try:
         metadata = read_checkpoint(path).metadata
-        done, total = metadata["epoch"], metadata["identity"]["recipe"]["epochs"]
+        done, recipe = metadata["epoch"], metadata["identity"]["recipe"]
+        patience = recipe.get("early_stopping_patience")
+        finished = done == recipe["epochs"] or is_stopped(done, metadata["best_epoch"], patience)
+        return "finished" if finished else f"{done} of {recipe['epochs']} epochs done"
     except (CheckpointError, KeyError):
         return "damaged"
-    return "finished" if done == total else f"{done} of {total} epochs done"
+
+
+def is_stopped(epoch: int, best_epoch: int, patience: int | None) -> bool:
+    """Whether training stops early: so many epochs without a new best one, if there is a limit."""
+    return patience is not None and epoch - best_epoch >= patience
 
 
 def steps_per_execution(steps: int) -> int:
@@ -109,6 +119,7 @@ def run(
     epochs: int,
     before: Sequence[keras.callbacks.Callback] = (),
     after: Sequence[keras.callbacks.Callback] = (),
+    prepare: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda batches: batches,
     progress: bool = True,
 ) -> None:
     """Trains by Keras' `fit`, with a checkpoint after every epoch.
@@ -123,6 +134,7 @@ def run(
         epochs: Epochs in all.
         before: Callbacks that add to the logs.
         after: Callbacks that are called when the checkpoint is written.
+        prepare: What is done to the batches that are left.
         progress: Whether to show how far it is.
 
     Raises:
@@ -135,8 +147,14 @@ def run(
             stack.callback(shown[0].close)
         try:
             model.fit(
-                datasets.training_batches(
-                    *examples, batch_size=batch_size, seed=seed, start_epoch=start, epochs=epochs
+                prepare(
+                    datasets.training_batches(
+                        *examples,
+                        batch_size=batch_size,
+                        seed=seed,
+                        start_epoch=start,
+                        epochs=epochs,
+                    )
                 ),
                 initial_epoch=start,
                 epochs=epochs,

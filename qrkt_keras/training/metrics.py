@@ -54,7 +54,7 @@ def classification_scores(labels: np.ndarray, probabilities: np.ndarray) -> Scor
     >>> round(scores.accuracy, 3), scores.macro_auc, scores.confusion
     (0.667, 1.0, ((1, 0), (1, 1)))
     """
-    labels, probabilities = _checked(labels, probabilities)
+    labels, probabilities = checked_predictions(labels, probabilities)
     from sklearn.metrics import confusion_matrix, f1_score
 
     predicted = probabilities.argmax(axis=1)
@@ -92,7 +92,7 @@ def macro_auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     >>> macro_auc([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     1.0
     """
-    labels, probabilities = _checked(labels, probabilities)
+    labels, probabilities = checked_predictions(labels, probabilities)
     from scipy.stats import rankdata
 
     positive = labels[:, None] == np.arange(probabilities.shape[1])
@@ -113,7 +113,8 @@ def probabilities_from_logits(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _checked(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+def checked_predictions(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities as arrays, or an error."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pictures of a training job: its history, and which classes are taken for which."""
+"""Pictures of a training job: its history, its mistakes, its ROC curves, its folds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.metrics import checked_predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Colours that people with colour-blindness can tell apart (Okabe and Ito 2008).
 _TRAIN, _VALIDATION, _BEST = "#0072b2", "#d55e00", "#444444"
+_CLASSES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
 
 
 def history_picture(
@@ -149,6 +151,170 @@ def confusion_picture(
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(title)
+    _save(figure, path)
+
+
+def roc_picture(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    label_names: Sequence[str],
+    title: str = "",
+) -> None:
+    """Draws ROC curves, each class against the rest and their mean, as PNG.
+
+    The mean curve is the mean of the classes' true positive rates at each false positive rate, so
+    that the area under it is `macro_auc`. Of two classes only the second has a curve, for that of
+    the first is the same. Of more than twelve, the best and the worst three have one. Where the
+    mean area is above 0.97, the corner is shown enlarged too.
+
+    Args:
+        labels: `(n,)` integers, the right classes.
+        probabilities: `(n, num_classes)`.
+        path: The file to write.
+        label_names: The classes' names.
+        title: A line above the picture.
+
+    Raises:
+        ValueError: If the shapes do not fit, or a label is no class.
+    """
+    from sklearn.metrics import auc, roc_curve
+
+    labels, probabilities = checked_predictions(labels, probabilities)
+    size = len(label_names)
+    if probabilities.shape[1] != size:
+        raise ValueError(
+            f"label_names must name the {probabilities.shape[1]} classes. "
+            f"Received: {list(label_names)}"
+        )
+    # A class that always or never occurs has no curve.
+    counts = np.bincount(labels, minlength=size)
+    usable = [k for k in range(size) if 0 < counts[k] < len(labels)]
+    curves = {
+        k: roc_curve(labels == k, probabilities[:, k], drop_intermediate=False)[:2] for k in usable
+    }
+    areas = {k: auc(*curve) for k, curve in curves.items()}
+
+    shown = [1] if size == 2 and 1 in curves else usable
+    ranked = sorted(usable, key=lambda k: -areas[k])
+    if size > 12 and len(ranked) > 6:
+        shown = [*ranked[:3], *ranked[-3:]]
+    lines = []
+    for number, k in enumerate(shown):
+        style = {
+            "color": _CLASSES[number % len(_CLASSES)],
+            "linestyle": "-" if number < len(_CLASSES) else "--",
+            "linewidth": 1.2,
+            "label": f"{_shortened(label_names[k])}  {areas[k]:.3f}",
+        }
+        lines.append((_without_straights(*curves[k]), style))
+    mean_area = float(np.mean([*areas.values()])) if usable else 0.0
+    if len(usable) > 2:
+        style = {"color": "black", "linewidth": 2.2, "label": f"macro average  {mean_area:.3f}"}
+        lines.append((_mean_curve(list(curves.values())), style))
+
+    figure = _figure(7.2, 4.4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
+    _draw_lines(axes, lines)
+    axes.set_xlim(-0.01, 1)
+    axes.set_ylim(0, 1.01)
+    axes.set_xlabel("false positive rate")
+    axes.set_ylabel("true positive rate")
+    axes.set_title(title)
+    axes.spines[["top", "right"]].set_visible(False)
+    if mean_area > 0.97:
+        # All that is to be seen is in the corner.
+        corner = axes.inset_axes((0.42, 0.12, 0.52, 0.52), xlim=(0, 0.1), ylim=(0.8, 1.005))
+        _draw_lines(corner, lines)
+        corner.tick_params(labelsize=8)
+    if usable:
+        heading = "area under the curve"
+        if len(shown) < len(usable) and size > 2:
+            heading += f"\n(best and worst 3 of {len(usable)})"
+        axes.legend(
+            loc="center left",
+            bbox_to_anchor=(1.03, 0.5),
+            title=heading,
+            frameon=False,
+            alignment="left",
+            fontsize=9,
+        )
+    _save(figure, path)
+
+
+def _draw_lines(axes: Axes, lines: Sequence[tuple[tuple[np.ndarray, np.ndarray], dict]]) -> None:
+    for curve, style in lines:
+        axes.plot(*curve, **style)
+    axes.set_box_aspect(1)
+    axes.grid(color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _without_straights(false: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same curve without the points on straight lines, of which there may be many."""
+    turns = np.abs(np.diff(false, 2)) + np.abs(np.diff(true, 2)) > 1e-12
+    kept = np.concatenate([[True], turns, [True]])
+    return false[kept], true[kept]
+
+
+def _mean_curve(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    # Just before and at each rate, for a curve may jump there.
+    rates = np.unique(np.concatenate([false for false, _ in curves]))
+    means = np.zeros((2, len(rates)))
+    for false, true in curves:
+        for row, side in enumerate(("left", "right")):
+            at = np.searchsorted(false, rates, side=side) - (side == "right")
+            exact = np.minimum(at, len(false) - 1)
+            between = np.interp(rates, false, true)
+            means[row] += np.where(false[exact] == rates, true[exact], between)
+    means /= len(curves)
+    return np.repeat(rates, 2), means.T.reshape(-1)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:17]}…"
+
+
+def folds_picture(
+    scores: Mapping[str, Sequence[float]], path: str | os.PathLike[str], *, title: str = ""
+) -> None:
+    """Draws the scores of all folds, their mean and its spread, as PNG.
+
+    Args:
+        scores: Measure to its value in each fold.
+        path: The file to write.
+        title: A line above the picture.
+
+    Raises:
+        ValueError: If there is no measure, or one has less than two folds.
+    """
+    if not scores or min(map(len, scores.values())) < 2:
+        raise ValueError(
+            f"scores must have a measure, of at least two folds. Received: {dict(scores)}"
+        )
+    figure = _figure(2.6 * len(scores) + 0.4, 3.2)
+    for axes, (measure, values) in zip(
+        figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True
+    ):
+        values = np.asarray(values)
+        folds, mean, spread = np.arange(1, len(values) + 1), values.mean(), values.std(ddof=1)
+        axes.axhspan(mean - spread, mean + spread, color=_TRAIN, alpha=0.12, linewidth=0)
+        axes.axhline(mean, color=_TRAIN, linewidth=1.2)
+        axes.plot(folds, values, "o", color=_VALIDATION, markersize=6, zorder=3)
+        name = measure.replace("_", " ").replace("f1", "F1").replace("auc", "AUC")
+        axes.set_title(f"{name}\n{mean:.4f} ± {spread:.4f}", fontsize=10)
+        axes.set_xlabel("fold")
+        axes.set_xticks(folds if len(folds) <= 10 else [1, len(folds)])
+        axes.set_xlim(0.5, len(folds) + 0.5)
+        axes.ticklabel_format(axis="y", useOffset=False)
+        axes.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
     _save(figure, path)
 
 

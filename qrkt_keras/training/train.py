@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from qrkt_keras import data as datasets
+from qrkt_keras.training.augmentation import augmented_batches
+from qrkt_keras.training.averaging import AveragedWeights
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.job import (
     CHECKPOINT,
     fingerprint,
+    is_stopped,
     prepared_folder,
     run,
     steps_per_execution,
@@ -25,9 +29,16 @@ from qrkt_keras.training.job import (
 )
 from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
 from qrkt_keras.training.recipes import Recipe
-from qrkt_keras.training.reports import confusion_picture, history_picture
+from qrkt_keras.training.reports import confusion_picture, history_picture, roc_picture
+from qrkt_keras.training.schedules import Plateau, WarmUp, plateau_factor
+from qrkt_keras.training.summaries import EVENT_FILES, HistorySummaries, Summaries
 
-REPORTS = ("history.json", "scores.json", "history.png", "confusion.png")
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+PICTURES = ("history.png", "confusion.png", "roc.png")
+LOGS = "logs"
+REPORTS = ("history.json", "scores.json", *PICTURES, f"{LOGS}/{EVENT_FILES}")
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -43,6 +54,9 @@ class TrainingResult:
         best_epoch: The epoch whose weights the model has now, counted from 1.
         epochs: Epochs trained.
         seconds: Time used for training, over all runs of the job.
+        seconds_per_step: Time of a training step: the median of the epochs' means, without the
+            first, in which the step is compiled, if there are others. NaN where a checkpoint of
+            an earlier version does not tell.
         output_dir: Where the checkpoint and the reports are.
     """
 
@@ -51,11 +65,59 @@ class TrainingResult:
     best_epoch: int
     epochs: int
     seconds: float
+    seconds_per_step: float
     output_dir: Path
 
     def to_scores(self) -> dict[str, Any]:
         """The scores as JSON."""
         return {split: scores.to_dict() for split, scores in self.scores.items()}
+
+
+class LearningRateLog(keras.callbacks.Callback):
+    """Adds `learning_rate` to the logs: where the schedule is at the end of the epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+class HistoryDecisions(keras.callbacks.Callback):
+    """Lowers the learning rate on a plateau and stops early, as the recipe says.
+
+    Both are functions of the checkpoint's history, so that a continued job decides as an
+    undisturbed one. It must be called after the checkpoint.
+    """
+
+    def __init__(self, checkpoint: TrainingCheckpoint, recipe: Recipe, plateau: Plateau | None):
+        super().__init__()
+        self._checkpoint = checkpoint
+        self._recipe = recipe
+        self._plateau = plateau
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        self._decide()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._decide()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether training is over before its last epoch."""
+        checkpoint, recipe = self._checkpoint, self._recipe
+        return is_stopped(checkpoint.epoch, checkpoint.best_epoch, recipe.early_stopping_patience)
+
+    def _decide(self) -> None:
+        checkpoint, recipe = self._checkpoint, self._recipe
+        if self.stopped:
+            self.model.stop_training = True
+        if self._plateau is not None:
+            factor = plateau_factor(
+                checkpoint.history.get(recipe.monitor, ()),
+                patience=recipe.schedule_value("plateau_patience"),
+                factor=recipe.schedule_value("decay_rate"),
+                least=recipe.schedule_value("min_learning_rate") / recipe.learning_rate,
+                mode=checkpoint.mode,
+            )
+            self._plateau.factor.assign(factor)
 
 
 def fit(
@@ -73,15 +135,17 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     label_names: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    tensorboard: bool = False,
     jit_compile: bool | str = "auto",
 ) -> TrainingResult:
     """Trains a classifier and reports on it.
 
-    The model is compiled with cross-entropy and the recipe's optimizer, trained on batches whose
-    order is a function of seed and epoch, and scored on the validation split after every epoch. A
-    checkpoint is written after every epoch. At the end the model has the best epoch's weights,
-    and `output_dir` the checkpoint, `history.json`, `scores.json`, `history.png` and
-    `confusion.png`.
+    The model is compiled with the recipe's loss and optimizer, trained on batches whose order and
+    augmentation are functions of seed and epoch, and scored on the validation split after every
+    epoch. A checkpoint is written after every epoch. At the end the model has the best epoch's
+    weights, and `output_dir` the checkpoint, `history.json`, `scores.json`, `history.png`,
+    `confusion.png` and `roc.png`. `history.json` has `seconds_per_step` too, what a step took
+    without validation and checkpoints.
 
     A job that was killed or interrupted is continued by the same call with `resume=True`, in the
     same environment bit for bit. Callbacks of your own are called, but their state is not saved.
@@ -89,9 +153,9 @@ def fit(
     model.
 
     Args:
-        model: A built model from uint8 images `(B, height, width, channels)` to logits
-            `(B, num_classes)`.
-        data: The name of a data set (`data.list()`), or split name to images and labels:
+        model: A built model from examples, such as uint8 images `(B, height, width, channels)` or
+            token ids `(B, length)`, to logits `(B, num_classes)`.
+        data: The name of a data set (`data.list()`), or split name to examples and labels:
             `"train"`, `"validation"` and, if there is one, `"test"`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
@@ -105,6 +169,8 @@ def fit(
             name and the model's configuration; recipe and data always are.
         label_names: The classes' names, when `data` is not a data set's name.
         data_dir: Where the data set is; see `data.arrays`.
+        tensorboard: Whether every epoch's logs, and the pictures at the end, are written for
+            TensorBoard too, into `output_dir/logs`.
         jit_compile: Whether to compile the training step with XLA. `"auto"` leaves it to Keras,
             which does so on accelerators only, and where the model allows it.
 
@@ -127,24 +193,37 @@ def fit(
         recipe, **{name: value for name, value in changes.items() if value is not None}
     )
     splits, names = _splits(data, label_names, data_dir)
+    shape = splits["train"][0].shape
+    if recipe.augment is not None and len(shape) != 4:
+        raise ValueError(
+            "augment is for images (n, height, width, channels). "
+            f"Received: {recipe.augment} with examples of shape {shape}"
+        )
     steps = datasets.steps_per_epoch(len(splits["train"][1]), recipe.batch_size)
     if not model.built:
         raise ValueError(
             f"The model must be built: call it once, or build it. Received: {model.name!r}"
         )
+    total_steps = steps * recipe.epochs
+    schedule = recipe.learning_rate_schedule(total_steps)
+    predict = make_predictor(model, min(256, len(splits["validation"][1])))
+    names = _checked_names(predict(splits["validation"][0][:256]), splits, names)
+    # Not before: what is refused must not cost what is there.
     folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
 
+    metrics = keras.metrics
+    accuracy = (
+        metrics.CategoricalAccuracy if recipe.has_soft_labels else metrics.SparseCategoricalAccuracy
+    )
     model.compile(
-        optimizer=recipe.make_optimizer(steps * recipe.epochs),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        optimizer=recipe.make_optimizer(total_steps, schedule),
+        loss=recipe.make_loss(),
+        metrics=[accuracy(name="accuracy")],
         steps_per_execution=steps_per_execution(steps),
         jit_compile=jit_compile,
     )
     # Variables made while the training step is traced would have it traced twice.
     model.optimizer.build(model.trainable_variables)
-    predict = make_predictor(model, min(256, len(splits["validation"][1])))
-    _check_outputs(predict(splits["validation"][0]), names)
 
     checkpoint = TrainingCheckpoint(
         folder / CHECKPOINT,
@@ -157,24 +236,48 @@ def fit(
             **(identity or {}),
         },
         monitor=recipe.monitor,
+        # Fields that recipes had not when the job began have their defaults.
+        upgrade=lambda saved: {**saved, "recipe": Recipe.from_dict(saved["recipe"]).to_dict()},
     )
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
-    run(
-        model,
-        splits["train"],
-        checkpoint,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-        start=start,
-        epochs=recipe.epochs,
-        before=[ValidationScores(predict, *splits["validation"]), *callbacks],
-        progress=progress,
-    )
+    after = []
+    if tensorboard:
+        summaries = Summaries(folder / LOGS)
+        after.append(HistorySummaries(summaries, checkpoint.history))
+    decisions = HistoryDecisions(checkpoint, recipe, _plateau_of(schedule))
+    if not decisions.stopped:
+        run(
+            model,
+            splits["train"],
+            checkpoint,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            start=start,
+            epochs=recipe.epochs,
+            before=[
+                *([] if recipe.ema is None else [AveragedWeights(exchanged=start > 0)]),
+                ValidationScores(predict, *splits["validation"]),
+                LearningRateLog(),
+                *callbacks,
+            ],
+            after=[decisions, *after],
+            prepare=lambda batches: _prepared(
+                batches, recipe, num_classes=len(names), first_step=start * steps
+            ),
+            progress=progress,
+        )
+    if recipe.ema is not None:
+        # At its end, Keras' `fit` takes the weights for the average.
+        checkpoint.restore(model)
     checkpoint.restore_best(model)
-    scores = {
-        split: classification_scores(labels, probabilities_from_logits(predict(images)))
-        for split, (images, labels) in splits.items()
+    probabilities = {
+        split: probabilities_from_logits(predict(examples))
+        for split, (examples, _) in splits.items()
         if split != "train"
+    }
+    scores = {
+        split: classification_scores(splits[split][1], predicted)
+        for split, predicted in probabilities.items()
     }
     result = TrainingResult(
         scores=scores,
@@ -182,9 +285,14 @@ def fit(
         best_epoch=checkpoint.best_epoch or checkpoint.epoch,
         epochs=checkpoint.epoch,
         seconds=checkpoint.seconds,
+        seconds_per_step=_seconds_per_step(checkpoint),
         output_dir=folder,
     )
     _report(result, recipe, names)
+    split = "test" if "test" in splits else "validation"
+    _draw(result, splits[split][1], probabilities[split], split, names)
+    if tensorboard:
+        _write_pictures(summaries, folder, result.epochs)
     return result
 
 
@@ -192,8 +300,8 @@ def _splits(
     data: str | Mapping[str, Arrays],
     label_names: Sequence[str] | None,
     data_dir: str | os.PathLike[str] | None,
-) -> tuple[dict[str, Arrays], tuple[str, ...]]:
-    """The arrays of each split, checked, and the classes' names."""
+) -> tuple[dict[str, Arrays], Sequence[str] | None]:
+    """The arrays of each split, checked, and the classes' names if they have some."""
     if isinstance(data, str):
         if label_names is not None:
             raise ValueError(
@@ -213,39 +321,82 @@ def _splits(
     for split in ("train", "validation", "test"):
         if split not in data:
             continue
-        images, labels = (np.asarray(part) for part in data[split])
-        if images.ndim != 4 or labels.shape != images.shape[:1] or not len(labels):
+        examples, labels = (np.asarray(part) for part in data[split])
+        if not examples.ndim or labels.shape != examples.shape[:1] or not len(labels):
             raise ValueError(
-                f"The {split} split must be images (n, height, width, channels) and labels (n,). "
-                f"Received: shapes {images.shape} and {labels.shape}"
+                f"The {split} split must be examples (n, ...) and labels (n,). "
+                f"Received: shapes {examples.shape} and {labels.shape}"
+            )
+        if not np.issubdtype(examples.dtype, np.number):
+            raise ValueError(
+                f"The {split} split's examples must be numbers, such as pixels or token ids. "
+                f"Received: dtype {examples.dtype}"
             )
         if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
             raise ValueError(
                 f"The {split} split's labels must be integers from 0 on. "
                 f"Received: dtype {labels.dtype}, least {labels.min()}"
             )
-        splits[split] = images, labels.astype(np.int32)
+        splits[split] = examples, labels.astype(np.int32)
+    shapes = {examples.shape[1:] for examples, _ in splits.values()}
+    if len(shapes) > 1:
+        raise ValueError(
+            "The examples of all splits must have one shape. "
+            f"Received: shapes {', '.join(str(e.shape) for e, _ in splits.values())}"
+        )
     num_classes = 1 + max(int(labels.max()) for _, labels in splits.values())
-    if label_names is None:
-        label_names = [str(label) for label in range(num_classes)]
-    if len(label_names) < num_classes:
+    if label_names is not None and len(label_names) < num_classes:
         raise ValueError(
             f"label_names must name the {num_classes} classes. Received: {list(label_names)}"
         )
-    return splits, tuple(label_names)
+    return splits, label_names
 
 
-def _check_outputs(outputs: np.ndarray, names: Sequence[str]) -> None:
-    if outputs.ndim != 2 or outputs.shape[1] != len(names):
+def _checked_names(
+    outputs: np.ndarray, splits: Mapping[str, Arrays], names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The classes' names, after a check that the model's outputs go with them and the labels."""
+    if outputs.ndim != 2 or (names is not None and outputs.shape[1] != len(names)):
+        wanted = "num_classes" if names is None else len(names)
         raise ValueError(
-            f"The model must return logits (B, {len(names)}), one for each class. "
+            f"The model must return logits (B, {wanted}), one for each class. "
             f"Received: shape (B, {', '.join(map(str, outputs.shape[1:]))})"
         )
+    num_classes = outputs.shape[1]
+    for split, (_, labels) in splits.items():
+        # Compiled by XLA, the loss would take such a label for some other without a word.
+        if (wrong := labels >= num_classes).any():
+            example = int(wrong.argmax())
+            raise ValueError(
+                f"The {split} split's labels must be 0 to {num_classes - 1}, as the model has "
+                f"{num_classes} outputs. Received: label {labels[example]} of example {example}"
+            )
     if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
         raise ValueError(
             "The model must return logits, before any softmax. "
             f"Received: rows that sum to 1, such as {outputs[0].tolist()}"
         )
+    return tuple(map(str, range(num_classes)) if names is None else names)
+
+
+def _plateau_of(schedule: Any) -> Plateau | None:
+    schedule = schedule.schedule if isinstance(schedule, WarmUp) else schedule
+    return schedule if isinstance(schedule, Plateau) else None
+
+
+def _prepared(
+    batches: tf.data.Dataset, recipe: Recipe, *, num_classes: int, first_step: int
+) -> tf.data.Dataset:
+    """Batches with the labels that the loss takes, and augmented."""
+    import tensorflow as tf
+
+    if recipe.has_soft_labels:
+        batches = batches.map(lambda examples, labels: (examples, tf.one_hot(labels, num_classes)))
+    if recipe.augment is not None:
+        batches = augmented_batches(
+            batches, recipe.augment, seed=recipe.seed, first_step=first_step
+        )
+    return batches
 
 
 def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> None:
@@ -257,12 +408,21 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
             "epochs": result.epochs,
             "best_epoch": result.best_epoch,
             "seconds": round(result.seconds, 1),
+            "seconds_per_step": without_nan([result.seconds_per_step])[0],
             "history": {name: without_nan(values) for name, values in result.history.items()},
         },
     )
     write_json(folder / "scores.json", result.to_scores())
-    split = "test" if "test" in result.scores else "validation"
-    scores = result.scores[split]
+
+
+def _draw(
+    result: TrainingResult,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    split: str,
+    names: Sequence[str],
+) -> None:
+    folder, scores = result.output_dir, result.scores[split]
     history_picture(result.history, folder / "history.png", best_epoch=result.best_epoch)
     confusion_picture(
         scores.confusion,
@@ -270,3 +430,26 @@ def _report(result: TrainingResult, recipe: Recipe, names: Sequence[str]) -> Non
         label_names=names,
         title=f"{split}: {scores.accuracy:.1%} of {scores.num_examples} right",
     )
+    roc_picture(
+        labels,
+        probabilities,
+        folder / "roc.png",
+        label_names=names,
+        title=f"{split}: {scores.num_examples} examples",
+    )
+
+
+def _write_pictures(summaries: Summaries, folder: Path, epoch: int) -> None:
+    from PIL import Image
+
+    pictures = {}
+    for name in PICTURES:
+        with Image.open(folder / name) as picture:
+            pictures[Path(name).stem] = np.asarray(picture.convert("RGB"))
+    summaries.write(epoch, images=pictures)
+    summaries.close()
+
+
+def _seconds_per_step(checkpoint: TrainingCheckpoint) -> float:
+    times = checkpoint.seconds_per_step
+    return float(np.median(times[1:] or times)) if times else math.nan

@@ -14,10 +14,12 @@ import numpy as np
 from qrkt_keras.circuits import templates
 from qrkt_keras.layers import (
     PQC,
+    Cutout,
     DiffAugment,
     PatchEmbedding,
     QuantumFeedForward,
     QuantumMultiHeadAttention,
+    RandomShift,
     RungeKuttaResidual,
     RungeKuttaTransformerBlock,
     SourceAttention,
@@ -35,7 +37,8 @@ def layers():
     yield "patches", PatchEmbedding(2, 6), [(4, 4, 3)]
     # Backends draw different numbers, so these are made harmless.
     augment = DiffAugment("translation,cutout", translation=0.0, cutout=0.0)
-    yield "augmented", keras.Sequential([keras.layers.Dense(2), augment]), [(4, 4, 3)]
+    harmless = [augment, RandomShift(0, padding="reflect"), Cutout(0.0)]
+    yield "augmented", keras.Sequential([keras.layers.Dense(2), *harmless]), [(4, 4, 3)]
     for quantum in (True, False):
         settings = {"quantum": quantum}
         kind = "quantum" if quantum else "classical"

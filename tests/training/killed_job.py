@@ -9,7 +9,7 @@ import time
 
 import keras
 
-from qrkt_keras.training import Recipe, files, fit
+from qrkt_keras.training import Augmentation, Recipe, files, fit
 
 EPOCHS = 16
 
@@ -54,7 +54,15 @@ def main():
     result = fit(
         make_model(),
         "digits",
-        Recipe(epochs=EPOCHS, batch_size=32, learning_rate=3e-3, warmup_steps=80),
+        Recipe(
+            epochs=EPOCHS,
+            batch_size=32,
+            learning_rate=3e-3,
+            schedule="plateau",
+            plateau_patience=2,
+            warmup_steps=80,
+            augment=Augmentation(shift=1, zoom=0.1, mixup=0.2),
+        ),
         output_dir=options.output,
         resume=options.resume,
         callbacks=[Slow()],

@@ -1,14 +1,23 @@
 import dataclasses
 import json
 import math
+import re
 
 import keras
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qrkt_keras.training import THESIS, GANRecipe, Recipe, warmup_cosine
+from qrkt_keras.training import (
+    THESIS,
+    Augmentation,
+    GANRecipe,
+    Recipe,
+    plateau_factor,
+    warmup_cosine,
+)
 
 
 def printed(t):
@@ -167,25 +176,346 @@ def test_an_int_is_a_fine_float():
         ("clip_norm", 0.0, ValueError),
         ("clip_norm", "1", TypeError),
         ("seed", -1, ValueError),
-        ("optimizer", "sgd", ValueError),
+        ("optimizer", "adagrad", ValueError),
+        ("loss", "hinge", ValueError),
+        ("l2", -0.1, ValueError),
+        ("momentum", 1.0, ValueError),
+        ("label_smoothing", 1.0, ValueError),
+        ("early_stopping_patience", 0, ValueError),
+        ("decay_rate", 1.0, ValueError),
+        ("decay_epochs", 0.0, ValueError),
+        ("milestones", (3.0, 2.0), ValueError),
+        ("milestones", (0.0,), ValueError),
+        ("milestones", (), ValueError),
+        ("milestones", 3, TypeError),
+        ("cycle_epochs", 0.0, ValueError),
+        ("t_mul", 0.5, ValueError),
+        ("m_mul", 0.0, ValueError),
+        ("min_learning_rate", 1e-3, ValueError),
+        ("plateau_patience", 0, ValueError),
+        ("ema", 1.0, ValueError),
+        ("augment", 3, TypeError),
         ("schedule", "linear", ValueError),
         ("monitor", None, TypeError),
     ],
 )
 def test_a_bad_field_is_refused(field, value, error):
-    with pytest.raises(error, match=rf"^{field} must .*Received: {field}={value!r}$"):
+    received = re.escape(f"{field}={value!r}")
+    with pytest.raises(error, match=rf"^{field} must .*Received: {received}$"):
         Recipe(**({"epochs": 5} | {field: value}))
 
 
-def test_a_constant_schedule_with_warm_up_is_refused():
-    with pytest.raises(ValueError, match=r"Received: warmup_steps=5, decay_steps=None$"):
-        Recipe(epochs=1, schedule="constant", warmup_steps=5)
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"schedule": "constant", "decay_steps": 5},
+            r"^decay_steps belongs to the schedule warmup_cosine\. "
+            r"Received: decay_steps=5 with schedule='constant'$",
+        ),
+        ({"decay_epochs": 2}, r"exponential or step\. Received: decay_epochs=2\.0 with .*cosine'$"),
+        (
+            {"schedule": "step"},
+            r"^The schedule step must say its decay_epochs\. Received: .*=None$",
+        ),
+        ({"schedule": "exponential"}, r"must say its decay_rate\."),
+        ({"schedule": "multi_step"}, r"must say its milestones\."),
+        ({"schedule": "cyclic"}, r"must say its cycle_epochs\."),
+        ({"optimizer": "adam"}, r"adamw: .*Received: optimizer='adam' with weight_decay=0\.0001$"),
+        ({"momentum": 0.5}, r"^momentum is for sgd\. Received: .* with optimizer='adamw'$"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(epochs=5, **fields)
+
+
+STEPS, EPOCHS = 20, 12  # steps of an epoch, and epochs
+RATE, LEAST = 0.8, 0.2
+
+
+def _warm(t, w=30):
+    """Time since a warm-up of 30 steps, and how much of it is over."""
+    return max(t - w, 0), min(t / w, 1)
+
+
+def _exponential(t):
+    return RATE * 0.7 ** (t / (2 * STEPS))
+
+
+def _step(t):
+    return RATE * 0.5 ** (t // (3 * STEPS))
+
+
+def _cyclic(t):
+    # Smith 2017, section 3.1, with half a cycle as step size.
+    half = 2 * STEPS
+    cycle = math.floor(1 + t / (2 * half))
+    x = abs(t / half - 2 * cycle + 1)
+    return LEAST + (RATE - LEAST) * max(0, 1 - x) * 0.5 ** (cycle - 1)
+
+
+def _restarts(t):
+    # Loshchilov and Hutter 2017, equation 5, with the maximum halved at each restart.
+    length, highest = 3 * STEPS, 1.0
+    while t >= length:
+        t, length, highest = t - length, 2 * length, highest / 2
+    return LEAST + (RATE - LEAST) * highest * (1 + math.cos(math.pi * t / length)) / 2
+
+
+@pytest.mark.parametrize("warmup", [0, 30])
+@pytest.mark.parametrize(
+    ("fields", "formula"),
+    [
+        ({"schedule": "constant"}, lambda t: RATE),
+        ({"schedule": "exponential", "decay_rate": 0.7, "decay_epochs": 2}, _exponential),
+        ({"schedule": "step", "decay_rate": 0.5, "decay_epochs": 3}, _step),
+        (
+            {"schedule": "cyclic", "cycle_epochs": 4, "min_learning_rate": LEAST, "m_mul": 0.5},
+            _cyclic,
+        ),
+        (
+            {
+                "schedule": "cosine_restarts",
+                "cycle_epochs": 3,
+                "t_mul": 2,
+                "m_mul": 0.5,
+                "min_learning_rate": LEAST,
+            },
+            _restarts,
+        ),
+        ({"schedule": "plateau"}, lambda t: RATE),
+    ],
+)
+def test_schedules_are_their_formulas(fields, formula, warmup):
+    recipe = Recipe(epochs=EPOCHS, learning_rate=RATE, warmup_steps=warmup, **fields)
+    optimizer = recipe.make_optimizer(STEPS * EPOCHS)
+    for t in range(0, STEPS * EPOCHS):
+        optimizer.iterations.assign(t)
+        after, share = _warm(t, warmup) if warmup else (t, 1)
+        wanted = formula(after) * share
+        assert float(optimizer.learning_rate) == pytest.approx(wanted, abs=1e-6), t
+
+
+@pytest.mark.parametrize("warmup", [0, 30])
+def test_milestones_are_epochs_of_the_run(warmup):
+    # As PyTorch documents MultiStepLR: the rate decays once the number of epochs done is reached.
+    recipe = Recipe(
+        epochs=EPOCHS,
+        learning_rate=RATE,
+        schedule="multi_step",
+        milestones=[4, 9.5],
+        decay_rate=0.5,
+        warmup_steps=warmup,
+    )
+    optimizer = recipe.make_optimizer(STEPS * EPOCHS)
+    for t in range(STEPS * EPOCHS):
+        optimizer.iterations.assign(t)
+        done = sum(t / STEPS >= milestone for milestone in (4, 9.5))
+        wanted = RATE * 0.5**done * (min(t / warmup, 1) if warmup else 1)
+        assert float(optimizer.learning_rate) == pytest.approx(wanted, abs=1e-6), t
+
+
+def test_a_warm_up_past_the_first_milestone_is_refused():
+    recipe = Recipe(epochs=5, schedule="multi_step", milestones=[2], warmup_steps=21)
+    with pytest.raises(ValueError, match=r"milestones=\(2\.0,\), the first after 20 steps$"):
+        recipe.learning_rate_schedule(50)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_a_plateau_is_that_of_keras(mode):
+    random = np.random.RandomState(0)
+    for _ in range(20):
+        values = random.randint(0, 30, 40) / 30
+        # Not the first: after that Keras finds nothing better any more.
+        values[1:][random.rand(39) < 0.1] = np.nan
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(1.0))
+        theirs = keras.callbacks.ReduceLROnPlateau(
+            "v", factor=0.5, patience=3, mode=mode, min_delta=0, min_lr=0.1
+        )
+        theirs.set_model(model)
+        theirs.on_train_begin()
+        for done, value in enumerate(values, start=1):
+            theirs.on_epoch_end(done, {"v": value})
+            ours = plateau_factor(values[:done], patience=3, factor=0.5, least=0.1, mode=mode)
+            assert ours == pytest.approx(float(model.optimizer.learning_rate), abs=1e-6)
+
+
+def adam_l2(weights, gradients, rate, *, l2, clip):
+    """Adam with L2 as PyTorch documents `torch.optim.Adam(weight_decay=l2)`, after clipping."""
+    m, v = np.zeros_like(weights), np.zeros_like(weights)
+    for t, gradient in enumerate(gradients, start=1):
+        gradient = gradient + l2 * weights
+        gradient = gradient * min(1.0, clip / np.sqrt((gradient**2).sum()))
+        m = 0.9 * m + 0.1 * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        weights = weights - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return weights
+
+
+def sgd_l2(weights, gradients, rate, *, l2, clip):
+    """SGD with momentum and L2: `b = mu b - lr g`, `w += b`, after clipping."""
+    buffer = np.zeros_like(weights)
+    for gradient in gradients:
+        gradient = gradient + l2 * weights
+        gradient = gradient * min(1.0, clip / np.sqrt((gradient**2).sum()))
+        buffer = 0.8 * buffer - rate * gradient
+        weights = weights + buffer
+    return weights
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(
+    ("optimizer", "formula"), [("adam", adam_l2), ("adamw", adam_l2), ("sgd", sgd_l2)]
+)
+def test_l2_goes_into_the_gradient_before_it_is_clipped(optimizer, formula, scaled):
+    recipe = Recipe(
+        epochs=1,
+        schedule="constant",
+        learning_rate=0.1,
+        optimizer=optimizer,
+        weight_decay=0,
+        l2=0.4,
+        clip_norm=0.7,
+        momentum=0.8 if optimizer == "sgd" else None,
+    )
+    random = np.random.RandomState(1)
+    start, gradients = random.randn(4), random.randn(5, 4)
+    variable = keras.Variable(start, dtype="float32")
+    made = recipe.make_optimizer(5)
+    # As Keras trains float16 models: gradients of a scaled loss.
+    scale = 2.0**15 if scaled else 1.0
+    apply = keras.optimizers.LossScaleOptimizer(made) if scaled else made
+    for gradient in gradients:
+        apply.apply([keras.ops.convert_to_tensor(gradient * scale, "float32")], [variable])
+    wanted = formula(start, gradients, 0.1, l2=0.4, clip=0.7)
+    # Float32 knows 1 - 0.999 to 5e-5 only, of which the step is the root; steps are 0.1 at most.
+    assert variable.numpy() == pytest.approx(wanted, abs=1.25e-5)
+    again = type(made).from_config(made.get_config())
+    assert again.get_config() == made.get_config() and again.l2 == 0.4
+
+
+def test_l2_of_an_embedding_touches_every_row():
+    import tensorflow as tf
+
+    table = keras.layers.Embedding(4, 2)
+    table.build((None,))
+    before = table.embeddings.numpy()
+    optimizer = Recipe(
+        epochs=1,
+        schedule="constant",
+        optimizer="sgd",
+        momentum=0,
+        learning_rate=1,
+        weight_decay=0,
+        l2=0.25,
+        clip_norm=None,
+    ).make_optimizer(1)
+    with tf.GradientTape() as tape:
+        loss = keras.ops.sum(table(np.array([1])))
+    optimizer.apply(tape.gradient(loss, table.trainable_variables), table.trainable_variables)
+    wanted = before * 0.75 - np.array([[0], [1], [0], [0]])
+    assert table.embeddings.numpy() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_plain_optimizers_are_those_of_keras():
+    sgd = Recipe(epochs=1, optimizer="sgd", weight_decay=0).make_optimizer(9)
+    assert type(sgd) is keras.optimizers.SGD
+    assert sgd.momentum == 0.9 and sgd.weight_decay is None
+    adam = Recipe(epochs=1, optimizer="adam", weight_decay=0, clip_norm=None).make_optimizer(9)
+    assert type(adam) is keras.optimizers.Adam and adam.global_clipnorm is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"schedule": "constant"},
+        {"schedule": "exponential", "decay_rate": 0.5},
+        {"schedule": "multi_step", "milestones": [3]},
+        {"schedule": "cyclic", "cycle_epochs": 2, "m_mul": 0.5, "min_learning_rate": 1e-4},
+        {"schedule": "cosine_restarts", "cycle_epochs": 2},
+        {"schedule": "plateau"},
+    ],
+)
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_a_compiled_model_can_be_saved(fields, warmup):
+    optimizer = Recipe(epochs=5, warmup_steps=warmup, l2=0.1, **fields).make_optimizer(50)
+    text = json.dumps(keras.optimizers.serialize(optimizer))
+    again = keras.optimizers.deserialize(json.loads(text))
+    assert type(again) is type(optimizer) and again.l2 == 0.1
+    for t in (0, 3, 11, 29, 49):
+        for each in (optimizer, again):
+            each.iterations.assign(t)
+        assert float(again.learning_rate) == float(optimizer.learning_rate)
+
+
+def test_losses_are_their_formulas():
+    random = np.random.RandomState(0)
+    logits, labels = random.randn(6, 4), np.array([0, 3, 1, 1, 2, 0])
+    log_p = scipy.special.log_softmax(logits, axis=1)
+    hard = np.eye(4)[labels]
+
+    def loss(y, **fields):
+        return float(Recipe(epochs=1, **fields).make_loss()(y, logits.astype("float32")))
+
+    assert loss(labels) == pytest.approx(-(hard * log_p).sum(1).mean(), rel=1e-5)
+    smooth = 0.9 * hard + 0.1 / 4
+    got = loss(hard, label_smoothing=0.1)
+    assert got == pytest.approx(-(smooth * log_p).sum(1).mean(), rel=1e-5)
+    focal = -(hard * (1 - np.exp(log_p)) ** 2 * log_p).sum(1).mean()
+    assert loss(hard, loss="focal") == pytest.approx(focal, rel=1e-4)
+    mixed = 0.3 * hard + 0.7 * hard[::-1]
+    got = loss(mixed, augment=Augmentation(mixup=0.2))
+    assert got == pytest.approx(-(mixed * log_p).sum(1).mean(), rel=1e-5)
+
+
+def test_an_old_recipe_loads_and_trains_as_it_did():
+    # The words of a preset's file, from before there were other schedules.
+    text = """{"epochs": 65, "batch_size": 64, "optimizer": "adamw", "learning_rate": 0.001,
+      "schedule": "warmup_cosine", "warmup_steps": 5000, "decay_steps": 45000,
+      "weight_decay": 0.0001, "epsilon": 1e-08, "clip_norm": 1.0, "seed": 0,
+      "monitor": "val_auc"}"""
+    assert Recipe.from_json(text) == THESIS
+    assert type(THESIS.make_loss()) is keras.losses.SparseCategoricalCrossentropy
+
+
+def test_an_augmentation_is_part_of_the_json():
+    recipe = Recipe(
+        epochs=3,
+        schedule="multi_step",
+        milestones=[1, 2],
+        augment=Augmentation(shift=2, flip=True, mixup=0.2),
+    )
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.to_dict()["milestones"] == [1.0, 2.0]
+    assert recipe.to_dict()["augment"]["shift"] == 2
+    with pytest.raises(ValueError, match=r"^An augmentation has .*Received: blur$"):
+        Recipe(epochs=3, augment={"blur": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        ("shift", -1, ValueError),
+        ("shift", 1.5, TypeError),
+        ("flip", 1, TypeError),
+        ("rotation", 181.0, ValueError),
+        ("zoom", 1.0, ValueError),
+        ("cutout", 1.5, ValueError),
+        ("mixup", -0.1, ValueError),
+        ("padding", "wrap", ValueError),
+    ],
+)
+def test_a_bad_augmentation_is_refused(field, value, error):
+    with pytest.raises(error, match=rf"^{field} must .*Received: {field}={value!r}$"):
+        Augmentation(**{field: value})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"epochs": 3, "momentum": 0.9}', r"Received: momentum$"),
+        ('{"epochs": 3, "nesterov": true}', r"Received: nesterov$"),
         ('{"batch_size": 3}', r"Received: \{'batch_size': 3\}$"),
         ("[1]", r"Received: '\[1\]'$"),
         ("{", r"Received: '\{'$"),

@@ -4,8 +4,17 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import auc, roc_curve
 
-from qrkt_keras.training import confusion_picture, files, history_picture
+from qrkt_keras.training import (
+    confusion_picture,
+    files,
+    folds_picture,
+    history_picture,
+    macro_auc,
+    reports,
+    roc_picture,
+)
 
 HISTORY = {
     "loss": [2.0, 1.0, 0.5],
@@ -120,3 +129,98 @@ def test_a_bad_history_is_refused(tmp_path, history, best, message):
 def test_a_bad_matrix_is_refused(tmp_path, confusion, names, message):
     with pytest.raises(ValueError, match=message):
         confusion_picture(confusion, tmp_path / "a.png", label_names=names)
+
+
+def predictions(n, num_classes, digits=None):
+    random = np.random.RandomState(0)
+    labels = random.randint(0, num_classes, n)
+    probabilities = random.rand(n, num_classes) + 0.5 * np.eye(num_classes)[labels]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    if digits is not None:  # many ties, so slanted pieces of curves
+        probabilities = probabilities.round(digits) + 0.01
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return labels, probabilities
+
+
+@pytest.mark.parametrize("digits", [None, 1, 0])
+def test_the_mean_curve_has_the_mean_area(digits):
+    labels, probabilities = predictions(200, 5, digits)
+    curves = [
+        roc_curve(labels == k, probabilities[:, k], drop_intermediate=False)[:2] for k in range(5)
+    ]
+    rates, means = reports._mean_curve(curves)
+    assert auc(rates, means) == pytest.approx(macro_auc(labels, probabilities), abs=1e-12)
+    assert (np.diff(means) >= -1e-12).all() and (rates[-1], means[-1]) == (1, 1)
+    # At a rate where no curve jumps it is the mean of what they interpolate.
+    at = 0.5 * (rates[4] + rates[np.searchsorted(rates, rates[4], side="right")])
+    wanted = np.mean([np.interp(at, *curve) for curve in curves])
+    assert np.interp(at, rates, means) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_points_left_out_change_no_curve():
+    labels, probabilities = predictions(300, 3)
+    false, true, _ = roc_curve(labels == 1, probabilities[:, 1], drop_intermediate=False)
+    fewer_false, fewer_true = reports._without_straights(false, true)
+    assert len(fewer_false) < len(false) / 2
+    assert auc(fewer_false, fewer_true) == pytest.approx(auc(false, true), abs=1e-12)
+
+
+def legend_of(labels, probabilities, names, tmp_path, monkeypatch):
+    kept = []
+    save = reports._save
+    monkeypatch.setattr(reports, "_save", lambda f, path: (kept.append(f), save(f, path)))
+    roc_picture(labels, probabilities, tmp_path / "roc.png", label_names=names)
+    legend = kept[0].axes[0].get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_legend_of_a_roc_picture_tells_the_areas(tmp_path, monkeypatch):
+    labels, probabilities = predictions(300, 4)
+    legend = legend_of(labels, probabilities, "abcd", tmp_path, monkeypatch)
+    areas = [auc(*roc_curve(labels == k, probabilities[:, k])[:2]) for k in range(4)]
+    wanted = [f"{name}  {area:.3f}" for name, area in zip("abcd", areas, strict=True)]
+    assert legend == [*wanted, f"macro average  {macro_auc(labels, probabilities):.3f}"]
+    assert count(pixels(tmp_path / "roc.png"), BLUE) > 100
+
+
+def test_two_classes_have_one_curve(tmp_path, monkeypatch):
+    labels, probabilities = predictions(80, 2)
+    legend = legend_of(labels, probabilities, ["no", "yes"], tmp_path, monkeypatch)
+    assert legend == [f"yes  {macro_auc(labels, probabilities):.3f}"]
+
+
+def test_of_many_classes_the_best_and_the_worst_are_shown(tmp_path, monkeypatch):
+    labels, probabilities = predictions(900, 30)
+    names = [f"class {k}" for k in range(30)]
+    legend = legend_of(labels, probabilities, names, tmp_path, monkeypatch)
+    areas = [auc(*roc_curve(labels == k, probabilities[:, k])[:2]) for k in range(30)]
+    order = np.argsort(areas)
+    assert [text.split("  ")[0] for text in legend[:3]] == [names[k] for k in order[:-4:-1]]
+    assert legend[5].startswith(f"{names[order[0]]}  ") and len(legend) == 7
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 2], [1, 1, 1]])
+def test_classes_without_a_curve_are_left_out(tmp_path, monkeypatch, labels):
+    probabilities = np.array([[0.6, 0.2, 0.2], [0.5, 0.3, 0.2], [0.2, 0.1, 0.7]])
+    legend = legend_of(np.array(labels), probabilities, "abc", tmp_path, monkeypatch)
+    assert [text[0] for text in legend] == (["a", "c"] if 0 in labels else [])
+
+
+def test_bad_predictions_are_refused(tmp_path):
+    labels, probabilities = predictions(20, 3)
+    with pytest.raises(ValueError, match=r"the 3 classes\. Received: \['a', 'b'\]$"):
+        roc_picture(labels, probabilities, tmp_path / "a.png", label_names="ab")
+    with pytest.raises(ValueError, match=r"Received: label 3$"):
+        roc_picture(labels + 1, probabilities, tmp_path / "a.png", label_names="abc")
+    assert not list(tmp_path.iterdir())
+
+
+def test_folds_are_points_around_their_mean(tmp_path):
+    folds_picture({"accuracy": [0.9, 0.92, 0.97]}, tmp_path / "a.png", title="test")
+    picture = pixels(tmp_path / "a.png")
+    places = np.argwhere(np.abs(picture - ORANGE).sum(axis=-1) < 6)
+    rows = [np.median(places[places[:, 1] == x][:, 0]) for x in np.unique(places[:, 1])]
+    assert rows[0] > rows[len(rows) // 2] > rows[-1]
+    assert count(picture, BLUE) > 100
+    with pytest.raises(ValueError, match=r"Received: \{'accuracy': \[0\.9\]\}$"):
+        folds_picture({"accuracy": [0.9]}, tmp_path / "b.png")

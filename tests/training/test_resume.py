@@ -89,7 +89,7 @@ def test_a_job_killed_at_any_point_ends_with_the_same_bits(tmp_path, repository,
         assert ours.arrays[name].tobytes() == array.tobytes(), name
     for fact in ("epoch", "history", "best_epoch", "identity", "environment"):
         assert ours.metadata[fact] == wanted.metadata[fact]
-    for report in ("scores.json", "history.png", "confusion.png"):
+    for report in ("scores.json", "history.png", "confusion.png", "roc.png"):
         assert (folder / report).read_bytes() == (undisturbed / report).read_bytes()
     history = json.loads((folder / "history.json").read_text())
     assert len(history["history"]["val_auc"]) == 16

@@ -4,28 +4,40 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from qrkt_keras import data
 from qrkt_keras.training import (
+    Augmentation,
     CheckpointError,
     GANRecipe,
     Recipe,
     TrainingInterrupted,
+    augmented_batches,
     classification_scores,
     files,
     fit,
     make_predictor,
     model_state,
     read_checkpoint,
+    write_checkpoint,
 )
 from qrkt_keras.training.job import steps_per_execution
 
 RECIPE = Recipe(epochs=3, batch_size=32, learning_rate=2e-2, warmup_steps=10)
-REPORTS = {"checkpoint.npz", "history.json", "scores.json", "history.png", "confusion.png"}
+REPORTS = {
+    "checkpoint.npz",
+    "history.json",
+    "scores.json",
+    "history.png",
+    "confusion.png",
+    "roc.png",
+}
 
 
 def make_model(num_classes=10, shape=(8, 8, 1), activation=None, seed=0):
@@ -71,7 +83,14 @@ def test_what_a_job_leaves(job):
     folder, _, result = job
     assert {file.name for file in folder.iterdir()} == REPORTS
     assert result.epochs == 3 and result.seconds > 0 and result.output_dir == folder
-    assert set(result.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "val_auc"}
+    assert set(result.history) == {
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "val_auc",
+        "learning_rate",
+    }
     assert result.history["loss"][0] > result.history["loss"][-1]
     assert result.scores["test"].accuracy > 0.8
     assert result.scores["test"].num_examples == 360
@@ -281,7 +300,25 @@ def split(n=40, shape=(8, 8, 1), dtype=np.uint8, labels=None):
         ),
         (
             {"data": {"train": split(shape=(64,)), "validation": split()}},
-            r"The train split .*Received: shapes \(40, 64\) and \(40,\)$",
+            r"one shape\. Received: shapes \(40, 64\), \(40, 8, 8, 1\)$",
+        ),
+        (
+            {"data": {"train": split()[:1] + split(39)[1:], "validation": split()}},
+            r"The train split .*Received: shapes \(40, 8, 8, 1\) and \(39,\)$",
+        ),
+        (
+            {"data": {"train": split(dtype=str), "validation": split()}},
+            r"The train split's examples must be numbers, .*Received: dtype <U1$",
+        ),
+        (
+            {
+                "data": {
+                    "train": split(labels=[*range(9), *range(1, 12)] * 2),
+                    "validation": split(),
+                }
+            },
+            r"The train split's labels must be 0 to 9, .* 10 outputs\. "
+            r"Received: label 10 of example 18$",
         ),
         (
             {"data": {"train": split(), "validation": split(labels=[0.5] * 40)}},
@@ -419,3 +456,327 @@ def test_a_full_disk_during_training_is_told_and_the_last_epoch_is_kept(tmp_path
     monkeypatch.undo()
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]
     assert run(make_model(), tmp_path, resume=True).epochs == 3
+
+
+EVERYTHING = Recipe(
+    epochs=6,
+    batch_size=32,
+    optimizer="sgd",
+    learning_rate=0.05,
+    schedule="plateau",
+    plateau_patience=1,
+    decay_rate=0.5,
+    warmup_steps=30,
+    l2=1e-4,
+    label_smoothing=0.1,
+    augment=Augmentation(
+        flip=True, rotation=5, zoom=0.1, shift=1, padding="edge", cutout=0.3, mixup=0.2
+    ),
+)
+
+
+class Worse(keras.callbacks.Callback):
+    """Makes some epochs no better than the one before."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_auc"] = [0.5, 0.6, 0.6, 0.6, 0.7, 0.6][epoch]
+
+
+@pytest.fixture(scope="module")
+def augmented_job(tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("augmented"), make_model()
+    return folder, model, run(model, folder, EVERYTHING, callbacks=[Worse()])
+
+
+def test_a_plateau_lowers_the_rate(augmented_job):
+    _, _, result = augmented_job
+    assert result.history["val_auc"] == (0.5, 0.6, 0.6, 0.6, 0.7, 0.6)
+    # What is logged is the rate before the epoch's own decision.
+    wanted = [0.05, 0.05, 0.05, 0.025, 0.0125, 0.0125]
+    assert result.history["learning_rate"] == pytest.approx(wanted, rel=1e-6)
+    assert result.scores["test"].accuracy > 0.5
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_everything_at_once_continues_bit_for_bit(augmented_job, tmp_path, at):
+    _, model, result = augmented_job
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, EVERYTHING, callbacks=[Worse(), Interrupt(at)])
+    other = make_model(seed=9)
+    continued = run(other, tmp_path, EVERYTHING, resume=True, callbacks=[Worse()])
+    assert continued.history == result.history and continued.scores == result.scores
+    for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_the_augmented_images_are_those_of_seed_and_step(tmp_path):
+    seen = []
+
+    class Watched(keras.Sequential):
+        def train_step(self, data):
+            images, labels = data
+            seen.append((images.numpy(), labels.numpy()))
+            return super().train_step(data)
+
+    model = Watched([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    compile = model.compile
+    model.compile = lambda **options: compile(**options | {"run_eagerly": True})
+    recipe = Recipe(epochs=2, batch_size=400, augment=Augmentation(shift=2, mixup=0.3), seed=5)
+    run(model, tmp_path, recipe)
+    batches = data.training_batches(
+        *data.arrays("digits", "train"), batch_size=400, seed=5, epochs=2
+    ).map(lambda x, y: (x, tf.one_hot(y, 10)))
+    wanted = list(augmented_batches(batches, recipe.augment, seed=5))
+    assert len(seen) == len(wanted) == 2 * (1293 // 400)
+    for (images, labels), (wanted_images, wanted_labels) in zip(seen, wanted, strict=True):
+        assert images.dtype == np.uint8
+        assert np.array_equal(images, wanted_images) and np.array_equal(labels, wanted_labels)
+
+
+def test_early_stopping_counts_epochs_since_the_best(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=6, early_stopping_patience=2)
+    result = run(make_model(), tmp_path, recipe, callbacks=[Worse()])
+    # Equal AUCs are decided by the loss, which falls from epoch to epoch.
+    assert result.epochs == 6 and result.best_epoch == 5
+
+    class Fixed(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"val_auc": [0.5, 0.6, 0.6, 0.6, 0.7, 0.6][epoch], "val_loss": 1.0}
+
+    result = run(make_model(), tmp_path, recipe, overwrite=True, callbacks=[Fixed()])
+    assert (result.epochs, result.best_epoch) == (4, 2)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert (history["epochs"], history["recipe"]["epochs"]) == (4, 6)
+
+    # A stopped job is finished, and stays so.
+    with pytest.raises(ValueError, match=r"\(finished\)"):
+        run(make_model(), tmp_path, recipe)
+    model = make_model(seed=4)
+    again = run(model, tmp_path, recipe, resume=True, callbacks=[Fixed()])
+    assert again.history == result.history and again.scores == result.scores
+
+    # Interrupted while it waits, it stops after the same epoch.
+    other = tmp_path / "other"
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), other, recipe, callbacks=[Fixed(), Interrupt(3)])
+    continued = run(make_model(seed=4), other, recipe, resume=True, callbacks=[Fixed()])
+    assert continued.history == result.history and continued.scores == result.scores
+
+
+def test_a_job_of_an_earlier_version_continues(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, callbacks=[Interrupt(2)])
+    path = tmp_path / "checkpoint.npz"
+    checkpoint = read_checkpoint(path)
+    metadata = json.loads(json.dumps(checkpoint.metadata))
+    old = "epochs batch_size optimizer learning_rate schedule warmup_steps decay_steps weight_decay"
+    old = {*old.split(), "epsilon", "clip_norm", "seed", "monitor"}
+    recipe = metadata["identity"]["recipe"]
+    metadata["identity"]["recipe"] = {name: recipe[name] for name in recipe if name in old}
+    del metadata["history"]["learning_rate"], metadata["seconds_per_step"]
+    write_checkpoint(path, checkpoint.arrays, metadata)
+    result = run(make_model(), tmp_path, resume=True)
+    rates = result.history["learning_rate"]
+    assert len(rates) == 3 and np.isnan(rates[:2]).all() and np.isfinite(rates[2])
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["history"]["learning_rate"][:2] == [None, None]
+    assert history["seconds_per_step"] > 0
+
+
+def test_the_time_of_a_step_is_that_of_training_alone(tmp_path):
+    class Slow(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            time.sleep(0.04)
+
+        def on_epoch_end(self, epoch, logs=None):
+            time.sleep(0.5)
+
+    recipe = Recipe(epochs=5, batch_size=646)  # two steps, which Keras makes at once
+    result = run(make_model(), tmp_path, recipe, callbacks=[Slow()])
+    assert 0.02 < result.seconds_per_step < 0.2
+    assert result.seconds > 2.5
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert history["seconds_per_step"] == result.seconds_per_step
+
+
+def test_token_ids_are_examples_too(tmp_path):
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 3, 240)
+    tokens = np.where(random.rand(240, 7) < 0.5, labels[:, None], random.randint(3, 9, (240, 7)))
+    splits = {"train": (tokens[:200], labels[:200]), "validation": (tokens[200:], labels[200:])}
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((7,), dtype="int32"),
+            layers.Embedding(9, 4),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3),
+        ]
+    )
+    recipe = Recipe(epochs=20, batch_size=20, learning_rate=0.05)
+    result = run(model, tmp_path, recipe, data=splits)
+    assert result.scores["validation"].accuracy > 0.9
+    with pytest.raises(ValueError, match=r"^augment is for images .* of shape \(200, 7\)$"):
+        augment = Augmentation(shift=1)
+        run(model, tmp_path / "b", dataclasses.replace(recipe, augment=augment), data=splits)
+
+
+def test_a_class_without_an_example_is_fine(tmp_path):
+    splits = {"train": split(labels=[0, 1] * 20), "validation": split(labels=[1, 2] * 20)}
+    result = run(make_model(), tmp_path, data=splits, epochs=1)
+    assert len(result.scores["validation"].confusion) == 10
+
+
+def logged(folder):
+    """Tag and step of everything in a job's logs."""
+    return sorted(
+        (value.tag, event.step)
+        for path in (folder / "logs").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    )
+
+
+def test_logs_for_tensorboard_have_each_epoch_once(job, tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, tensorboard=True, callbacks=[Interrupt(2)])
+    names = set(job[2].history)
+    assert logged(tmp_path) == sorted((name, epoch) for name in names for epoch in (1, 2))
+    whole = sorted(
+        [(name, epoch) for name in names for epoch in (1, 2, 3)]
+        + [(name, 3) for name in ("confusion", "history", "roc")]
+    )
+    # Continued, and when nothing is left to do.
+    for _ in range(2):
+        result = run(make_model(), tmp_path, tensorboard=True, resume=True)
+        assert logged(tmp_path) == whole
+    assert result.history == job[2].history
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, overwrite=True, callbacks=[Interrupt(0)])
+    assert logged(tmp_path) == []
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_quantum_transformer_trains_in_mixed_precision(tmp_path, policy):
+    from qrkt_keras.layers import PQC
+    from qrkt_keras.zoo import QViT
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        model = QViT.from_preset("qvit_rk4_digits", load_weights=False)
+    finally:
+        keras.config.set_dtype_policy(before)
+    recipe = Recipe(epochs=1, batch_size=32, learning_rate=1e-2)
+    result = run(model, tmp_path, recipe)
+    assert np.isfinite(result.history["loss"]).all()
+    assert result.scores["test"].accuracy > 0.4
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+
+    # The circuit's angles, and its arithmetic, are float32; only what comes out is of a half type.
+    circuit = next(layer for layer in model._flatten_layers() if isinstance(layer, PQC))
+    single = PQC.from_config(circuit.get_config() | {"dtype": "float32"})
+    angles = keras.ops.cast(np.random.rand(5, circuit.spec.num_inputs), circuit.compute_dtype)
+    single.build(angles.shape)
+    single.set_weights(circuit.get_weights())
+    wanted = keras.ops.cast(single(keras.ops.cast(angles, "float32")), circuit.compute_dtype)
+    assert np.array_equal(circuit(angles), wanted)
+
+
+def test_a_scaled_loss_continues_bit_for_bit(tmp_path):
+    def make():
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            return make_model()
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    recipe = dataclasses.replace(RECIPE, l2=1e-4, schedule="plateau", plateau_patience=1)
+    model, other = make(), make()
+    whole = run(model, tmp_path / "a", recipe)
+    with pytest.raises(TrainingInterrupted):
+        run(make(), tmp_path / "b", recipe, callbacks=[Interrupt(2)])
+    continued = run(other, tmp_path / "b", recipe, resume=True)
+    assert continued.history == whole.history and whole.scores["test"].accuracy > 0.5
+    for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+AVERAGED = dataclasses.replace(RECIPE, epochs=4, ema=0.95)
+
+
+class Followed(keras.callbacks.Callback):
+    """Averages the weights by itself, in float64, after every step; and keeps both."""
+
+    def __init__(self):
+        super().__init__()
+        self.averages = None
+        self.weights = []
+        self.ends = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.weights = [weight.astype(np.float64) for weight in self.model.get_weights()[:2]]
+        if self.averages is None:
+            self.averages = self.weights
+        self.averages = [
+            0.95 * average + 0.05 * weight
+            for average, weight in zip(self.averages, self.weights, strict=True)
+        ]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ends.append((self.averages, self.weights))
+
+
+def test_the_average_is_validated_kept_and_tested(tmp_path, monkeypatch):
+    from qrkt_keras.training import train
+
+    monkeypatch.setattr(train, "steps_per_execution", lambda steps: 1)
+    followed, model = Followed(), make_model()
+    result = run(model, tmp_path, AVERAGED, callbacks=[followed])
+    averages, weights = followed.ends[result.best_epoch - 1]
+    for got, average, weight in zip(model.get_weights()[:2], averages, weights, strict=True):
+        assert got == pytest.approx(average, abs=1e-5)
+        assert np.abs(got - weight).max() > 1e-3
+    images, labels = data.arrays("digits", "validation")
+    loss, _ = model.evaluate(images, labels, verbose=0)
+    assert result.history["val_loss"][result.best_epoch - 1] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_an_averaged_job_continues_bit_for_bit(tmp_path, at):
+    whole = run(make_model(), tmp_path / "a", AVERAGED)
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path / "b", AVERAGED, callbacks=[Interrupt(at)])
+    continued = run(make_model(seed=9), tmp_path / "b", AVERAGED, resume=True)
+    assert continued.history == whole.history and continued.scores == whole.scores
+    ours, wanted = (read_checkpoint(tmp_path / name / "checkpoint.npz").arrays for name in "ba")
+    for array, (name, other_array) in zip(ours.values(), wanted.items(), strict=True):
+        assert array.tobytes() == other_array.tobytes(), name
+    again = run(make_model(seed=3), tmp_path / "b", AVERAGED, resume=True)
+    assert again.scores == whole.scores
+
+
+def test_without_a_best_epoch_the_last_average_comes_out(tmp_path):
+    # Of one class there is no area under the curve.
+    splits = {"train": split(labels=[0, 1] * 20), "validation": split(labels=[1] * 40)}
+    model = make_model()
+    recipe = dataclasses.replace(AVERAGED, epochs=2)
+    run(model, tmp_path, recipe, data=splits)
+    saved = read_checkpoint(tmp_path / "checkpoint.npz").arrays
+    (kernel,) = (saved[name] for name in saved if name.startswith("model/") and "kernel" in name)
+    assert np.array_equal(model.layers[-1].kernel, kernel)
+
+
+def test_a_callback_of_the_users_may_stop(tmp_path):
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 0
+
+    recipe = dataclasses.replace(RECIPE, early_stopping_patience=2)
+    assert run(make_model(), tmp_path, recipe, callbacks=[Enough()]).epochs == 1
+    assert run(make_model(), tmp_path, recipe, resume=True).epochs == 3

@@ -174,9 +174,7 @@ def test_by_length_windows_are_those_of_the_plain_order_and_are_sorted():
         window = slice(start, start + 50)
         assert set(found[window].ravel()) == set(plain[window].ravel())
         ranges = sorted((lengths[one].min(), lengths[one].max()) for one in found[window])
-        assert all(
-            high <= low for (_, high), (low, _) in zip(ranges[:-1], ranges[1:], strict=True)
-        )
+        assert all(high <= low for (_, high), (low, _) in zip(ranges[:-1], ranges[1:], strict=True))
         # The batches themselves come in no order: ranks of 50 correlate by about 0.14.
         means = lengths[found[window]].mean(axis=1)
         if len(means) == 50:

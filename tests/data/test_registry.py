@@ -30,13 +30,26 @@ def digest(*arrays):
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
+CLASSES = {
+    "cifar10": 10,
+    "cifar100": 100,
+    "digits": 10,
+    "imagenet2012": 1000,
+    "imdb_reviews": 2,
+    "mnist": 10,
+}
+
+
 def test_names_and_facts():
-    assert data.list() == ("cifar10", "digits", "mnist")
+    assert data.list() == tuple(CLASSES)
     for name in data.list():
         info = data.info(name)
         assert info.name == name
-        assert len(info.label_names) == info.num_classes == 10
-        assert len(info.mean) == len(info.std) == info.image_shape[2]
+        assert len(set(info.label_names)) == info.num_classes == CLASSES[name]
+        if info.kind == "image":
+            assert len(info.mean) == len(info.std) == info.image_shape[2]
+        else:
+            assert (info.image_shape, info.mean, info.std) == (None, None, None)
         assert set(info.splits) == set(data.SPLITS)
         assert info.splits["train"] + info.splits["validation"] == info.splits["train+validation"]
         with pytest.raises(TypeError):
@@ -45,8 +58,11 @@ def test_names_and_facts():
 
 @pytest.mark.parametrize("call", [data.info, lambda name: data.load(name, "train")])
 def test_an_unknown_name_lists_the_known_ones(call):
-    with pytest.raises(ValueError, match=r"cifar10, digits, mnist\. Received: name='mnits'$"):
+    with pytest.raises(data.DatasetNotFoundError) as caught:
         call("mnits")
+    message = str(caught.value)
+    assert "Did you mean 'mnist'?" in message
+    assert message.endswith(f"known here are: {', '.join(CLASSES)}. Received: name='mnits'")
 
 
 @pytest.mark.parametrize("name", ["cifar10", "digits", "mnist"])
@@ -245,7 +261,7 @@ def test_cifar10_splits():
     held = {one["name"]: sum(map(int, one["shardLengths"])) for one in facts["splits"]}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tfds_folder.read(folder, "train", info, size=50_000)
+        tfds_folder.read(folder, "train", info.image_shape, size=50_000)
     told = [str(one.message) for one in caught if "say so wherever" in str(one.message)]
     expected = [f"{folder} holds {held['train']} of the 50000 images of 'cifar10', split 'train'"]
     assert [text.split(":")[0] for text in told] == (expected if held["train"] < 50_000 else [])

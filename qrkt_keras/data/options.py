@@ -37,9 +37,8 @@ class Options:
                 "channels must be 1 (grey) or 3 (red, green, blue). "
                 f"Received: channels={self.channels!r}"
             )
-        if self.num_classes is not None and not (
-            _counts(self.num_classes) and self.num_classes > 1
-        ):
+        classes = self.num_classes
+        if classes is not None and not (_counts(classes) and classes > 1):
             raise ValueError(f"num_classes must be at least 2. Received: num_classes={classes!r}")
 
     def given(self) -> dict[str, object]:

@@ -137,7 +137,7 @@ def _columns(
         table = list(enumerate(reader, 2))
     except csv.Error as error:
         raise InvalidDatasetError(
-            f"The file is not a CSV ({error} in line {reader.line_num}). Received: {path}"
+            f"The file is not a CSV ({error} in line {reader.reader.line_num}). Received: {path}"
         ) from error
     finally:
         csv.field_size_limit(limit)

@@ -83,13 +83,16 @@ def test_parts_that_are_missing_are_tenths_of_train(tmp_path, official, sizes):
 
 
 def varied(n):
+    """Smooth pictures, each of its own size."""
     rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (n, 3, 3, 3), dtype=np.uint8)
+    sizes = [(40 - 2 * k, 10 + 3 * k) for k in range(n)]  # width and height
     return [
         {
-            "image": rng.integers(0, 256, (10 + 3 * k, 40 - 2 * k, 3), dtype=np.uint8),
+            "image": np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)),
             "label": k % 2,
         }
-        for k in range(n)
+        for k, (one, size) in enumerate(zip(coarse, sizes, strict=True))
     ]
 
 
@@ -173,8 +176,8 @@ def test_sets_that_are_not_for_classification_say_what_they_hold(
 
 
 def test_splits_that_cannot_be_used_are_told(tmp_path):
-    images_set(tmp_path, "odd", {"all": pictures(4)})
-    with pytest.raises(data.InvalidDatasetError, match=r"split 'train'\. Received: all in "):
+    images_set(tmp_path, "odd", {"other": pictures(4)})
+    with pytest.raises(data.InvalidDatasetError, match=r"split 'train'\. Received: other in "):
         data.arrays("odd", "test", data_dir=tmp_path)
     hidden = [{**one, "label": -1} for one in pictures(4)]
     images_set(tmp_path, "hidden", {"train": pictures(20), "test": hidden})

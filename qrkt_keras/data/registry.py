@@ -110,22 +110,19 @@ def _resolved(name: str | os.PathLike[str], options: dict[str, Any]) -> tuple[So
     return source, asked
 
 
-def _unknown(name: str, found: DatasetNotFoundError | None = None) -> DatasetNotFoundError:
+def _unknown(name: str) -> DatasetNotFoundError:
     near = difflib.get_close_matches(name, list(), 1)
-    hints = [f"Did you mean {near[0]!r}?"] if near else []
+    hints = [f"Did you mean {near[0]!r}? "] if near else []
     if Path(name).exists():
-        hints.append(f"The path in this folder is {f'./{name}'!r}.")
+        hints.append(f"The path in this folder is {f'./{name}'!r}. ")
     return DatasetNotFoundError(
-        (f"{found}\n" if found else "")
-        + " ".join(hints + [""] * bool(hints))
-        + "A data set is named as TFDS names it, or is a path with a separator in it. The data "
-        f"sets known here are: {', '.join(list())}. Received: name={name!r}"
+        f"{''.join(hints)}A data set is named as TFDS names it, or is a path with a separator in "
+        f"it. The data sets known here are: {', '.join(list())}. Received: name={name!r}"
     )
 
 
 def _located(
     source: Source,
-    name: str | os.PathLike[str],
     options: Options,
     data_dir: str | os.PathLike[str] | None,
     download: bool,
@@ -133,8 +130,11 @@ def _located(
     try:
         return source.find(data_dir, download, options)
     except DatasetNotFoundError as error:
-        if isinstance(name, str) and not _is_path(name) and name not in _DATASETS:
-            raise _unknown(name, error) from error.__cause__
+        if isinstance(source, TFDSSet) and source.INFO is None:
+            import tensorflow_datasets as tfds
+
+            if source.NAME not in tfds.list_builders(with_community_datasets=False):
+                raise _unknown(source.NAME) from error
         raise
 
 
@@ -176,7 +176,7 @@ def info(
         shape = source.INFO.image_shape
         if shape is None or asked.image_size in (None, shape[:2]):
             return source.INFO
-    return _described(source, _located(source, name, asked, data_dir, download), asked)
+    return _described(source, _located(source, asked, data_dir, download), asked)
 
 
 def find(
@@ -208,7 +208,7 @@ def find(
     True
     """
     source, asked = _resolved(name, {"config": config})
-    return _located(source, name, asked, data_dir, download)
+    return _located(source, asked, data_dir, download)
 
 
 @functools.cache
@@ -317,7 +317,7 @@ def arrays(
             f"The splits of data set {str(name)!r} are: {', '.join(SPLITS)}. "
             f"Received: split={split!r}"
         )
-    folder = _located(source, name, options, data_dir, download)
+    folder = _located(source, options, data_dir, download)
     return _read(source, split, folder, options)
 
 

@@ -60,8 +60,19 @@ def test_an_unknown_name_lists_the_known_ones(call):
     with pytest.raises(data.DatasetNotFoundError) as caught:
         call("mnits")
     message = str(caught.value)
-    assert "Did you mean 'mnist'?" in message
+    assert message.startswith("Did you mean 'mnist'?") and "\n" not in message
     assert message.endswith(f"known here are: {', '.join(CLASSES)}. Received: name='mnits'")
+
+
+def test_any_set_of_tfds_says_where_it_was_looked_for(nowhere):
+    with pytest.raises(data.DatasetNotFoundError) as caught:
+        data.arrays("kmnist", "test")
+    message = str(caught.value)
+    assert message.startswith("The data set 'kmnist' is not on this machine. Looked in\n")
+    assert (
+        "holds kmnist/x.y.z" in message
+        and "data.arrays('kmnist', 'test', download=True)" in message
+    )
 
 
 @pytest.mark.parametrize("name", ["cifar10", "digits", "mnist"])

@@ -244,6 +244,11 @@ def _located(preset: str) -> tuple[str, str]:
 def _check_fits(model: QViT, name: str, data: str) -> None:
     """Refuses a data set whose images or classes are not those of the model, a preset's."""
     info = datasets.info(data)
+    if info.kind != "image":
+        raise ValueError(
+            f"The preset and the data set do not fit: {name} takes images, {data} has texts. "
+            f"Received: preset={name!r}, data={data!r}"
+        )
     if (model.image_shape, model.num_classes) != (info.image_shape, info.num_classes):
         raise ValueError(
             f"The preset and the data set do not fit: {name} takes {_size(model.image_shape)} "

@@ -15,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import numpy as np
 import pytest
+from support import tfds
 
 # A shell starts a background job with interrupts ignored, and so would be all processes of ours.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -46,11 +47,8 @@ def repository() -> Path:
 @pytest.fixture
 def tfds_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of real TFDS data sets, with TFDS_DATA_DIR set to it; without one, skips."""
-    candidates = [REPOSITORY.parent / "shared" / "tfds"]
-    if asked := os.environ.get("TFDS_DATA_DIR"):
-        candidates.insert(0, Path(asked))
-    for folder in candidates:
-        if folder.is_dir():
-            monkeypatch.setenv("TFDS_DATA_DIR", str(folder.resolve()))
-            return folder
-    pytest.skip(f"no TFDS data: none of {', '.join(map(str, candidates))} is there")
+    folder = tfds.folder()
+    if folder is None:
+        pytest.skip(f"no TFDS data: none of {', '.join(map(str, tfds.folders()))} is there")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+    return folder

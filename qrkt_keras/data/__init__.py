@@ -1,7 +1,12 @@
 """Data sets as arrays and as `tf.data`, resumable training batches, and image files."""
 
 from qrkt_keras.data.batches import steps_per_epoch, training_batches
-from qrkt_keras.data.errors import DatasetNotFoundError, UnreadableImageError
+from qrkt_keras.data.errors import (
+    DatasetNotFoundError,
+    DownloadInterrupted,
+    InvalidDatasetError,
+    UnreadableImageError,
+)
 from qrkt_keras.data.images import read_image, resized
 from qrkt_keras.data.info import DatasetInfo
 from qrkt_keras.data.registry import SPLITS, arrays, find, info, list, load
@@ -11,6 +16,8 @@ __all__ = [
     "SPLITS",
     "DatasetInfo",
     "DatasetNotFoundError",
+    "DownloadInterrupted",
+    "InvalidDatasetError",
     "UnreadableImageError",
     "arrays",
     "find",

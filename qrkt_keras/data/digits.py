@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 
+from qrkt_keras.data.images import channel_statistics, fitted
 from qrkt_keras.data.info import DatasetInfo
-from qrkt_keras.data.splits import stratified_split
+from qrkt_keras.data.options import Options
+from qrkt_keras.data.splits import SPLIT_SEED, stratified_split
 
 INFO = DatasetInfo(
     name="digits",
+    kind="image",
     description=(
         "Real handwritten digits as 8x8 counts of set pixels (0..16), scaled to 0..255. The 1797 "
         "images are split once, stratified by class: 360 for test, then 144 of the rest for "
@@ -29,8 +33,8 @@ INFO = DatasetInfo(
     "UCI Machine Learning Repository, 1998.",
 )
 
-# Frozen: another seed would be another benchmark.
-SPLIT_SEED = 0
+
+TAKES = frozenset({"image_size"})
 
 
 @functools.cache
@@ -57,12 +61,22 @@ def split_indices() -> dict[str, np.ndarray]:
     }
 
 
-def find(data_dir: object, download: bool) -> None:
+def find(data_dir: object, download: bool, options: object) -> None:
     """There is no folder to find: the data comes with scikit-learn."""
 
 
-def read(split: str, folder: None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images `(n, 8, 8, 1)` uint8 and labels `(n,)` int32 of one split."""
+def info(folder: None, options: Options) -> DatasetInfo:
+    """The facts, also at another size."""
+    shape = (*options.image_size, INFO.image_shape[2])
+    mean, std = channel_statistics(read("train", folder, options)[0])
+    return dataclasses.replace(INFO, image_shape=shape, mean=mean, std=std)
+
+
+def read(split: str, folder: None, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Images `(n, height, width, 1)` uint8 and labels `(n,)` int32 of one split."""
     images, labels = _everything()
     chosen = split_indices()[split]
-    return images[chosen], labels[chosen]
+    images = images[chosen]
+    if options.image_size is not None:
+        images = fitted(images, options.image_size).numpy()
+    return images, labels[chosen]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qrkt_keras.data.errors import UnreadableImageError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Images that are resized at once, as floats.
 _AT_ONCE = 10_000
@@ -89,6 +93,64 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         for start in range(0, len(images), _AT_ONCE)
     ]
     return np.rint(np.concatenate(parts)).astype(np.uint8)
+
+
+def fitted(images: tf.Tensor | np.ndarray, size: tuple[int, int]) -> tf.Tensor:
+    """One image, or a batch, cut at the centre to a size's aspect ratio and resized to it.
+
+    It is what `read_image` does to a file, in TensorFlow's operations.
+
+    Args:
+        images: uint8 `(..., height, width, channels)`.
+        size: The new height and width.
+
+    Returns:
+        uint8 `(..., *size, channels)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> tuple(fitted(np.full((20, 30, 3), 7, np.uint8), (8, 8)).shape)
+    (8, 8, 3)
+    """
+    import tensorflow as tf
+
+    images = tf.convert_to_tensor(images)
+    if images.shape[-3:-1] == size:
+        return images
+    here = tf.shape(images)[-3:-1]
+    # The largest part of the size's aspect ratio.
+    scale = tf.reduce_min(here / tf.constant(size))
+    part = tf.clip_by_value(tf.cast(tf.round(scale * size), tf.int32), 1, here)
+    start = (here - part) // 2
+    images = images[..., start[0] : start[0] + part[0], start[1] : start[1] + part[1], :]
+    small = tf.image.resize(images, size, antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(small), 0, 255), tf.uint8)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel's pixels, on the `[0, 1]` scale.
+
+    Exact, and without a copy of the images as floats: from how often each of the 256 values is
+    there.
+
+    Example:
+
+    >>> import numpy as np
+    >>> channel_statistics(np.array([0, 255], np.uint8).reshape(1, 2, 1, 1))
+    ((0.5,), (0.5,))
+    """
+    values = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[-1]):
+        counts = sum(
+            np.bincount(images[start : start + _AT_ONCE, ..., channel].ravel(), minlength=256)
+            for start in range(0, len(images), _AT_ONCE)
+        )
+        mean = float(np.average(values, weights=counts))
+        means.append(mean)
+        deviations.append(float(np.sqrt(np.average((values - mean) ** 2, weights=counts))))
+    return tuple(means), tuple(deviations)
 
 
 def _flatten(image, mode: str):

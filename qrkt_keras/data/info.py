@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,12 +14,15 @@ class DatasetInfo:
 
     Attributes:
         name: The name under which `load` knows it.
-        description: What the images are and how the splits were made.
-        image_shape: `(height, width, channels)` of every image, `uint8` in `[0, 255]`.
+        kind: `"image"` or `"text"`.
+        description: What the examples are and how the splits were made.
+        image_shape: `(height, width, channels)` of every image, `uint8` in `[0, 255]`; None for
+            text.
         num_classes: Number of classes; labels are `0 ... num_classes - 1`.
         label_names: The name of each class.
-        mean: Mean of the training pixels, one number a channel, on the `[0, 1]` scale.
-        std: Their standard deviation, on the same scale.
+        mean: Mean of the training pixels, one number a channel, on the `[0, 1]` scale; None for
+            text.
+        std: Their standard deviation, on the same scale; None for text.
         splits: Split name to its number of examples.
         source: Where the data comes from.
         licence: Its terms.
@@ -26,12 +30,13 @@ class DatasetInfo:
     """
 
     name: str
+    kind: Literal["image", "text"]
     description: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] | None
     num_classes: int
     label_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
     splits: Mapping[str, int]
     source: str
     licence: str

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
+
+# Frozen: another seed would be another benchmark.
+SPLIT_SEED = 0
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,3 +62,68 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
     )
     rest = np.setdiff1d(np.arange(len(labels)), drawn, assume_unique=True)
     return rest, drawn
+
+
+def held_out(labels: np.ndarray, parts: Collection[str]) -> dict[str, np.ndarray]:
+    """Training examples, and a tenth of them for each part that a data set does not bring itself.
+
+    Args:
+        labels: Integer array `(n,)`, the class of each example.
+        parts: Which of `"test"` and `"validation"` to draw.
+
+    Returns:
+        `"train"` and each of the parts to its indices, sorted. A part has `n // 10` examples,
+        stratified by class, the same on every machine.
+
+    Raises:
+        ValueError: If there are fewer than 10 examples and one of the parts is to be drawn.
+
+    Example:
+
+    >>> import numpy as np
+    >>> parts = held_out(np.arange(50) % 2, ["test", "validation"])
+    >>> {part: len(indices) for part, indices in parts.items()}
+    {'test': 5, 'validation': 5, 'train': 40}
+    """
+    rest = np.arange(len(labels))
+    drawn = {}
+    if parts and len(labels) < 10:
+        raise ValueError(
+            "A tenth of the training examples is held out, so there must be at least 10. "
+            f"Received: {len(labels)}"
+        )
+    for part in ("test", "validation"):
+        if part in parts:
+            kept, chosen = stratified_split(labels[rest], len(labels) // 10, SPLIT_SEED)
+            rest, drawn[part] = rest[kept], rest[chosen]
+    return {**drawn, "train": rest}
+
+
+def divided(labels: np.ndarray, parts: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The training, validation and test examples of data that may say so itself.
+
+    Args:
+        labels: Integer array `(n,)`, the class of each example.
+        parts: `(n,)`, `"train"`, `"validation"` or `"test"` for each example; None draws
+            validation and test, as `held_out` does. A part that no example names is drawn from
+            `"train"`.
+
+    Returns:
+        Each of the three parts to its indices, sorted.
+
+    Raises:
+        ValueError: If there are too few examples to draw from, see `held_out`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> parts = divided(np.arange(20) % 2, np.array(["train"] * 16 + ["test"] * 4))
+    >>> {part: len(indices) for part, indices in parts.items()}
+    {'train': 15, 'validation': 1, 'test': 4}
+    """
+    if parts is None:
+        parts = np.full(len(labels), "train")
+    given = {part: np.flatnonzero(parts == part) for part in ("train", "validation", "test")}
+    train = given["train"]
+    drawn = held_out(labels[train], [part for part, indices in given.items() if not len(indices)])
+    return given | {part: train[indices] for part, indices in drawn.items()}

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from qrkt_keras import data
+from qrkt_keras.data import images
 
 
 @pytest.fixture
@@ -107,13 +108,38 @@ def test_a_bad_shape_is_refused(save, shape):
 
 def test_resized_against_pillow():
     """Pillow's bilinear filter is the same triangle, stretched by the factor of reduction."""
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 20, 1), dtype=np.uint8)
-    found = data.resized(images, (16, 15))
-    for image, small in zip(images, found, strict=True):
+    large = np.random.default_rng(0).integers(0, 256, (3, 28, 20, 1), dtype=np.uint8)
+    found = data.resized(large, (16, 15))
+    for image, small in zip(large, found, strict=True):
         picture = Image.fromarray(image[..., 0]).resize((15, 16), Image.Resampling.BILINEAR)
         np.testing.assert_allclose(small[..., 0], np.asarray(picture), atol=1)
 
 
 def test_images_of_that_size_are_not_touched():
-    images = np.zeros((2, 8, 8, 3), np.uint8)
-    assert data.resized(images, (8, 8)) is images
+    batch = np.zeros((2, 8, 8, 3), np.uint8)
+    assert data.resized(batch, (8, 8)) is batch
+
+
+def test_fitted_cuts_the_centre():
+    image = np.zeros((8, 24, 1), np.uint8)
+    image[:, 8:16, 0] = grey()
+    assert np.array_equal(images.fitted(image, (8, 8))[..., 0], grey())
+    batch = np.stack([image, image]).transpose(0, 2, 1, 3)
+    assert np.array_equal(images.fitted(batch, (8, 8))[1, ..., 0], grey().T)
+
+
+def test_fitted_shrinks_as_pillow_does():
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    near = Image.fromarray(image).resize((12, 8), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(images.fitted(image, (8, 12)), np.asarray(near), atol=1)
+
+
+def test_fitted_of_extreme_shapes():
+    assert images.fitted(np.zeros((1, 100, 3), np.uint8), (32, 32)).shape == (32, 32, 3)
+
+
+def test_channel_statistics_are_those_of_numpy():
+    pixels = np.random.default_rng(0).integers(0, 200, (30, 5, 7, 3), dtype=np.uint8)
+    mean, std = images.channel_statistics(pixels)
+    np.testing.assert_allclose(mean, (pixels / 255).mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, (pixels / 255).std((0, 1, 2)), rtol=1e-12)

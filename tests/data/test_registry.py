@@ -10,33 +10,45 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from support import tfds
 
 from qrkt_keras import data
 from qrkt_keras.data import digits, tfds_folder
 
-
-def needs(name):
-    found = any(
-        place is not None and any(place.glob(f"{name}/3.*/dataset_info.json"))
-        for _, place in tfds_folder.places(None)
-    )
-    return pytest.mark.skipif(not found, reason=f"{name} is not on this machine")
+REAL = tfds.folder()
+needs_mnist, needs_cifar10 = tfds.needs("mnist"), tfds.needs("cifar10")
 
 
-needs_mnist, needs_cifar10 = needs("mnist"), needs("cifar10")
+@pytest.fixture(autouse=True)
+def real_data(monkeypatch):
+    if REAL is not None:
+        monkeypatch.setenv("TFDS_DATA_DIR", str(REAL))
 
 
 def digest(*arrays):
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:16]
 
 
+CLASSES = {
+    "cifar10": 10,
+    "cifar100": 100,
+    "digits": 10,
+    "imagenet2012": 1000,
+    "imdb_reviews": 2,
+    "mnist": 10,
+}
+
+
 def test_names_and_facts():
-    assert data.list() == ("cifar10", "digits", "mnist")
+    assert data.list() == tuple(CLASSES)
     for name in data.list():
         info = data.info(name)
         assert info.name == name
-        assert len(info.label_names) == info.num_classes == 10
-        assert len(info.mean) == len(info.std) == info.image_shape[2]
+        assert len(set(info.label_names)) == info.num_classes == CLASSES[name]
+        if info.kind == "image":
+            assert len(info.mean) == len(info.std) == info.image_shape[2]
+        else:
+            assert (info.image_shape, info.mean, info.std) == (None, None, None)
         assert set(info.splits) == set(data.SPLITS)
         assert info.splits["train"] + info.splits["validation"] == info.splits["train+validation"]
         with pytest.raises(TypeError):
@@ -45,8 +57,22 @@ def test_names_and_facts():
 
 @pytest.mark.parametrize("call", [data.info, lambda name: data.load(name, "train")])
 def test_an_unknown_name_lists_the_known_ones(call):
-    with pytest.raises(ValueError, match=r"cifar10, digits, mnist\. Received: name='mnits'$"):
+    with pytest.raises(data.DatasetNotFoundError) as caught:
         call("mnits")
+    message = str(caught.value)
+    assert message.startswith("Did you mean 'mnist'?") and "\n" not in message
+    assert message.endswith(f"known here are: {', '.join(CLASSES)}. Received: name='mnits'")
+
+
+def test_any_set_of_tfds_says_where_it_was_looked_for(nowhere):
+    with pytest.raises(data.DatasetNotFoundError) as caught:
+        data.arrays("kmnist", "test")
+    message = str(caught.value)
+    assert message.startswith("The data set 'kmnist' is not on this machine. Looked in\n")
+    assert (
+        "holds kmnist/x.y.z" in message
+        and "data.arrays('kmnist', 'test', download=True)" in message
+    )
 
 
 @pytest.mark.parametrize("name", ["cifar10", "digits", "mnist"])
@@ -211,9 +237,8 @@ def test_a_download_goes_to_the_first_place(nowhere, monkeypatch):
 
 
 @needs_mnist
-def test_damaged_files_are_named(nowhere, monkeypatch):
-    monkeypatch.undo()
-    whole = tfds_folder.find("mnist", "3", data_dir=None, download=False)
+def test_damaged_files_are_named(nowhere):
+    whole = tfds_folder.find("mnist", "3", data_dir=REAL, download=False)
     damaged = nowhere / "mnist" / whole.name
     damaged.mkdir(parents=True)
     for file in whole.iterdir():
@@ -237,6 +262,27 @@ def test_reading_writes_nothing(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
+@tfds.needs("imdb_reviews")
+def test_imdb_reviews():
+    info = data.info("imdb_reviews")
+    splits = {split: data.arrays("imdb_reviews", split) for split in data.SPLITS}
+    for split, (texts, labels) in splits.items():
+        assert texts.shape == labels.shape == (info.splits[split],)
+        assert texts.dtype == object and {type(text) for text in texts} == {str}
+        assert labels.dtype == np.int32
+        assert np.bincount(labels).tolist() == [info.splits[split] // 2] * 2
+    with pytest.raises(ValueError, match="read-only"):
+        splits["test"][0][0] = ""
+    together = sorted([*splits["train"][0], *splits["validation"][0]])
+    assert together == sorted(splits["train+validation"][0])
+    batch, labels = next(iter(data.load("imdb_reviews", "test", batch_size=3)))
+    assert [text.decode() for text in batch.numpy()] == list(splits["test"][0][:3])
+    words = {label: " ".join(splits["train"][0][splits["train"][1] == label]) for label in (0, 1)}
+    # neg and pos are not swapped.
+    for word, where in (("awful", 0), ("excellent", 1)):
+        assert words[where].count(word) > 2 * words[1 - where].count(word)
+
+
 @needs_cifar10
 def test_cifar10_splits():
     info = data.info("cifar10")
@@ -245,7 +291,7 @@ def test_cifar10_splits():
     held = {one["name"]: sum(map(int, one["shardLengths"])) for one in facts["splits"]}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tfds_folder.read(folder, "train", info, size=50_000)
+        tfds_folder.read(folder, "train", info.image_shape, size=50_000)
     told = [str(one.message) for one in caught if "say so wherever" in str(one.message)]
     expected = [f"{folder} holds {held['train']} of the 50000 images of 'cifar10', split 'train'"]
     assert [text.split(":")[0] for text in told] == (expected if held["train"] < 50_000 else [])
@@ -260,6 +306,128 @@ def test_cifar10_splits():
     # 20,000 of the 50,000 images that the customary figures are of.
     np.testing.assert_allclose(pixels.mean((0, 1, 2)), info.mean, atol=2e-3)
     np.testing.assert_allclose(pixels.std((0, 1, 2)), info.std, atol=2e-3)
+
+
+class Gather:
+    """Remembers what it was called with."""
+
+    def __init__(self, change):
+        self.change, self.training = change, []
+
+    def __call__(self, images, training=False):
+        self.training.append(training)
+        return self.change(images)
+
+
+def test_normalised_images_have_the_stated_statistics():
+    (images, _), *more = data.load("digits", "train", batch_size=1293, normalize=True)
+    assert not more and images.dtype.name == "float32"
+    assert float(np.mean(images)) == pytest.approx(0, abs=1e-3)
+    assert float(np.std(images)) == pytest.approx(1, abs=1e-3)
+
+
+def test_augment_sees_batches_of_bytes_before_they_are_normalised():
+    images, _ = data.arrays("digits", "test")
+    info = data.info("digits")
+    augment = Gather(lambda batch: 255 - batch)
+    (found, _), *_ = data.load("digits", "test", batch_size=360, augment=augment)
+    assert augment.training == [True]
+    assert found.dtype.name == "uint8" and np.array_equal(found, 255 - images)
+    (found, _), *_ = data.load("digits", "test", batch_size=360, augment=augment, normalize=True)
+    np.testing.assert_allclose(
+        found, ((255 - images) / 255 - info.mean[0]) / info.std[0], atol=1e-5
+    )
+
+
+def test_augment_by_a_keras_layer_and_by_a_plain_function():
+    import keras
+    import tensorflow as tf
+
+    images, _ = data.arrays("digits", "test")
+    layer = keras.layers.RandomFlip("horizontal", seed=0)
+    (found, _), *_ = data.load("digits", "test", batch_size=360, augment=layer)
+    flipped = [np.array_equal(a, b[:, ::-1]) for a, b in zip(found, images, strict=True)]
+    same = [np.array_equal(a, b) for a, b in zip(found, images, strict=True)]
+    assert found.dtype.name == "uint8"
+    assert np.logical_or(flipped, same).all() and 90 < np.sum(flipped) < 270
+    (found, _), *_ = data.load("digits", "test", batch_size=360, augment=tf.image.flip_left_right)
+    assert np.array_equal(found, images[:, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment": abs}, r"Received: augment with batch_size=None$"),
+        ({"text_column": "a"}, r"'digits' are: image_size\. Received: text_column='a'$"),
+        ({"image_size": (8, 0)}, r"Received: image_size=\(8, 0\)$"),
+        ({"image_size": 8}, r"Received: image_size=8$"),
+        ({"channels": 2}, r"Received: channels=2$"),
+        ({"num_classes": 1}, r"Received: num_classes=1$"),
+    ],
+)
+def test_options_that_are_bad_or_do_not_apply_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        data.load("digits", "test", **options)
+
+
+def test_options_have_to_be_known():
+    with pytest.raises(TypeError, match="Received: image_sise$"):
+        data.info("digits", image_sise=(8, 8))
+
+
+def test_a_known_set_at_another_size():
+    images, _ = data.arrays("digits", "train", image_size=(4, 4))
+    assert images.shape == (1293, 4, 4, 1)
+    info = data.info("digits", image_size=(4, 4))
+    assert info.image_shape == (4, 4, 1)
+    assert info.mean[0] == pytest.approx((images / 255).mean())
+    assert info.std[0] == pytest.approx((images / 255).std())
+
+
+def test_a_folder_that_is_meant_as_a_path_is_told(nowhere, monkeypatch):
+    monkeypatch.chdir(nowhere)
+    (nowhere / "photos").mkdir()
+    with pytest.raises(data.DatasetNotFoundError, match=r"path in this folder is './photos'"):
+        data.arrays("photos", "test")
+
+
+def test_an_interrupted_download_says_how_to_repeat_it(nowhere, monkeypatch):
+    import tensorflow_datasets
+
+    class Interrupted:
+        def download_and_prepare(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tensorflow_datasets, "builder", lambda name, data_dir: Interrupted())
+    with pytest.raises(data.DownloadInterrupted, match=r"download=True\).*Received: name='mnist'$"):
+        data.arrays("mnist", "test", data_dir=nowhere, download=True)
+    assert isinstance(data.DownloadInterrupted(), KeyboardInterrupt)
+
+
+def test_what_an_interrupt_left_is_told_and_not_used(nowhere):
+    half = nowhere / "mnist" / "incomplete.ABCDEF_3.0.1"
+    half.mkdir(parents=True)
+    (half / "mnist-test.tfrecord-00000-of-00001").touch()
+    with pytest.raises(data.DatasetNotFoundError) as caught:
+        data.arrays("mnist", "test", data_dir=nowhere)
+    message = str(caught.value)
+    assert "interrupted: mnist/incomplete.ABCDEF_3.0.1" in message and "download=True" in message
+    half.rename(nowhere / "mnist" / "3.0.1")
+    with pytest.raises(data.DatasetNotFoundError, match="mnist/3.0.1 has no dataset_info.json"):
+        data.arrays("mnist", "test", data_dir=nowhere)
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_imagenet_says_which_files_go_where(nowhere, download):
+    by_hand = nowhere / "downloads" / "manual"
+    by_hand.mkdir(parents=True)
+    (by_hand / "ILSVRC2012_img_val.tar").touch()
+    with pytest.raises(data.DatasetNotFoundError) as caught:
+        data.arrays("imagenet2012", "test", data_dir=nowhere, download=download)
+    assert (
+        f"put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar into {by_hand} first. "
+        "Not there: ILSVRC2012_img_train.tar." in str(caught.value)
+    )
 
 
 def test_importing_the_package_loads_no_framework():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import tensorflow as tf
+from support import tfds
 
 from qrkt_keras import data, serving, solvers, zoo
 from qrkt_keras.training import frechet_distance
@@ -226,10 +227,10 @@ def test_fid_grows_with_what_is_wrong(name):
     scale, known = REAL[name]
     network = zoo.from_preset(f"features_{name}")
     try:
-        real = network.features(data.arrays(name, "train")[0][:10_000])[0]
+        real = network.features(data.arrays(name, "train", data_dir=tfds.folder())[0][:10_000])[0]
     except data.DatasetNotFoundError as error:
         pytest.skip(str(error).splitlines()[0])
-    images, labels = data.arrays(name, "test")
+    images, labels = data.arrays(name, "test", data_dir=tfds.folder())
     rng = np.random.default_rng(0)
 
     def distance(changed):

@@ -31,6 +31,8 @@ INSTALL_REQUIRES = [
     "tensorflow-datasets>=4.9.10,<4.10",
     # A newer one makes TFDS import empty under protobuf 5.
     "tensorflow-metadata>=1.17.3,<1.18",
+    # TFDS imports it to find and prepare a data set, and declares it for Python 3.8 only.
+    "importlib_resources>=6.4",
     "keras-tuner>=1.4.8,<1.5",
     "tensorflow-gan>=2.1,<2.2",
     "tensorflow-probability>=0.25,<0.26",

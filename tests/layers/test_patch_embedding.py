@@ -81,8 +81,8 @@ def test_ignores_the_global_data_format():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((2, 28, 28, 1), r"patch_size=5 with an image of 28x28 pixels$"),
-        ((2, 30, 28, 1), r"patch_size=5 with an image of 30x28 pixels$"),
+        ((2, 28, 28, 1), r"patch_size=5, stride=5 with an image of 28x28 pixels$"),
+        ((2, 30, 28, 1), r"patch_size=5, stride=5 with an image of 30x28 pixels$"),
         ((2, 28, 28), r"Received: input shape \(2, 28, 28\)$"),
     ],
 )
@@ -98,3 +98,18 @@ def test_refused_arguments():
         PatchEmbedding(0, 6)
     with pytest.raises(ValueError, match="Received: hidden_dim=2.0$"):
         PatchEmbedding(2, 2.0)
+
+
+def test_overlapping_patches_are_a_convolution():
+    layer = PatchEmbedding(3, 5, stride=2, use_positions=False)
+    images = np.random.default_rng(0).normal(size=(2, 7, 9, 2)).astype("float32")
+    kernel = np.random.default_rng(1).normal(size=(18, 5)).astype("float32")
+    layer.build(images.shape)
+    layer.projection.kernel.assign(kernel)
+    expected = keras.ops.conv(images, kernel.reshape(3, 3, 2, 5), strides=2, padding="valid")
+    assert layer(images).shape == (2, 12, 5)
+    np.testing.assert_allclose(layer(images), np.reshape(expected, (2, 12, 5)), atol=1e-5)
+    with pytest.raises(ValueError, match="Received: stride=4 with patch_size=3$"):
+        PatchEmbedding(3, 5, stride=4)
+    with pytest.raises(ValueError, match="patch_size=3, stride=2 with an image of 8x9 pixels$"):
+        PatchEmbedding(3, 5, stride=2).build((None, 8, 9, 2))

@@ -51,6 +51,17 @@ def test_contract_of_an_own_circuit():
     )
 
 
+def test_the_identity_passes_features_as_they_are():
+    np.testing.assert_array_equal(array(Projection(4, template="identity")(X)), X)
+    layer = Projection(4, copies=3, template="identity")
+    np.testing.assert_array_equal(array(layer(X)), np.stack([X] * 3, axis=2))
+    np.testing.assert_array_equal(array(layer.project(X, slice(1, 3))), np.stack([X] * 2, axis=2))
+    encoded = Projection(4, copies=3, template="identity", trainable_encoding=True)
+    result = array(encoded(X))
+    np.testing.assert_allclose(result.reshape(2, 5, 12), X @ array(encoded.dense.kernel), atol=1e-6)
+    layer.set_engine("state_vector")
+
+
 def test_copies_in_numpy():
     layer = Projection(4, copies=3)
     result = array(layer(X))

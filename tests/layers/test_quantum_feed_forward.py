@@ -82,3 +82,14 @@ def test_refused():
         QuantumFeedForward(3, template=templates.ry_ring(4)).build(X.shape)
     with pytest.raises(ValueError, match="64 inputs and 10 observables$"):
         QuantumFeedForward(3, template=templates.patch(1)).build(X.shape)
+
+
+def test_the_identity_is_the_twin():
+    inputs = np.random.default_rng(5).normal(size=(2, 5, 4)).astype("float32")
+    control = QuantumFeedForward(3, template="identity")
+    twin = QuantumFeedForward(3, quantum=False)
+    expected = twin(inputs)
+    control.build(inputs.shape)
+    control.set_weights(twin.get_weights())
+    control.set_engine("state_vector")
+    np.testing.assert_array_equal(control(inputs), expected)

@@ -56,3 +56,30 @@ def test_decoder_in_numpy(quantum):
         y = y + c @ kernel + bias
     y = y + ffn(layer.feed_forward, layer_norm(y))
     np.testing.assert_allclose(result, y, atol=1e-5)
+
+
+def test_contract_with_projections_of_the_source():
+    run_layer_test(
+        TransformerDecoderBlock,
+        {"num_heads": 2, "mlp_dim": 3, "project_cross_attention": True},
+        inputs={"target": (3, 4, 6), "source": (3, 5, 6)},
+        output_shape=(3, 4, 6),
+        # 6h + 2 MHSA + FFN
+        num_params=36 + 2 * 24 + 48,
+        num_trainable_weights=15,
+        masks={"source": "source_mask", "target": "target_mask"},
+    )
+    with pytest.raises(ValueError, match="project_cross_attention=True with variant='thesis'$"):
+        TransformerDecoderBlock(2, 3, variant="thesis", project_cross_attention=True)
+
+
+def test_projections_of_the_source_in_numpy():
+    layer = TransformerDecoderBlock(2, 3, project_cross_attention=True)
+    result = array(layer(X, E))
+    y = X + mhsa(layer.attention, layer_norm(X), 2)
+    inputs = array(layer.source_attention.input_projection.pqc.angles)
+    q, k, v = (ry_ring(x, angles) for x, angles in zip((layer_norm(y), E, E), inputs, strict=True))
+    angles = array(layer.source_attention.output_projection.pqc.angles)
+    y = y + ry_ring(attention(q, k, v, 2), angles)
+    y = y + ffn(layer.feed_forward, layer_norm(y))
+    np.testing.assert_allclose(result, y, atol=1e-5)

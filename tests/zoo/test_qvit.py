@@ -412,7 +412,7 @@ class TestWords:
         assert "attention 6 qubits and depth 15, feed-forward 3 qubits and depth 9" in text
         assert "Qubits: 114" in text
         # 4 tokens, 5 circuits in each of 3 Runge-Kutta blocks and 6 in the decoder.
-        assert "Circuits run per image: 84" in text
+        assert "Circuits run per example: 84" in text
         assert "Engine: auto (pauli_propagation)" in text
 
     def test_summary_is_printed(self, capsys):
@@ -440,8 +440,8 @@ BAD_ARGUMENTS = [
     ({"image_shape": (None, 4, 1)}, "image_shape=(None, 4, 1)"),
     ({"num_classes": 1}, "num_classes=1"),
     ({"num_classes": "ten"}, "num_classes='ten'"),
-    ({"patch_size": 3}, "patch_size=3 with image_shape=(4, 4, 1)"),
-    ({"patch_size": 8}, "patch_size=8 with image_shape=(4, 4, 1)"),
+    ({"patch_size": 3}, "patch_size=3, stride=3 with an image of 4x4 pixels"),
+    ({"patch_size": 8}, "patch_size=8, stride=8 with an image of 4x4 pixels"),
     ({"patch_size": 0}, "patch_size=0"),
     ({"hidden_dim": 2.5}, "hidden_dim=2.5"),
     ({"hidden_dim": 1, "num_heads": 1}, "hidden_dim=1"),
@@ -642,3 +642,48 @@ def test_on_jax_without_tensorflow(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     np.testing.assert_allclose(np.load(files["outputs"]), model.predict(x, verbose=0), atol=1e-5)
+
+
+class TestOptions:
+    def test_a_variant_is_a_set_of_options(self):
+        thesis = small(variant="thesis", num_decoder_blocks=1)
+        assert thesis.get_layer("ode_1").residual == "normalized"
+        assert thesis.get_layer("decoder_1").variant == "thesis"
+        assert small().get_layer("ode_1").residual == "identity"
+        mixed = small(variant="thesis", residual="identity")
+        assert mixed.get_layer("ode_1").residual == "identity"
+
+    def test_frozen_circuits(self):
+        free, frozen = small(), small(trainable_circuits=False)
+        angles = free.num_quantum_params
+        assert frozen.count_params() == free.count_params()
+        assert sum(map(np.size, frozen.trainable_weights)) == free.count_params() - angles
+        assert not QViT.from_config(frozen.get_config()).pqcs[0].trainable_weights
+
+    def test_the_identity_in_place_of_the_circuits(self):
+        circuits, control = (
+            small(num_decoder_blocks=1),
+            small(num_decoder_blocks=1, template="identity"),
+        )
+        assert control.count_params() == circuits.count_params() - circuits.num_quantum_params
+        assert (control.num_qubits, control.circuits_per_example) == (0, 0)
+        control.set_engine("state_vector")
+        with pytest.raises(ValueError, match="quantum=True, template='identity'$"):
+            control.draw_circuit()
+
+    def test_overlapping_patches(self):
+        model = small(patch_stride=1)
+        assert model.num_tokens == 9
+        assert model.count_params() == small().count_params() + 5 * 4  # five positions more
+        again = QViT.from_config(json.loads(json.dumps(model.get_config())))
+        assert again.num_tokens == 9
+
+    def test_projected_attention_to_the_memory(self):
+        plain = small(num_decoder_blocks=1)
+        projected = small(num_decoder_blocks=1, project_cross_attention=True)
+        # Queries, keys and values: three circuits more of a qubit a feature.
+        assert projected.count_params() == plain.count_params() + 3 * 4
+        assert projected.circuits_per_example == plain.circuits_per_example + 3 * 4
+
+    def test_trainable_encodings(self):
+        assert small(trainable_encoding=True).count_params() == small().count_params() + 4 * 16

@@ -1,4 +1,4 @@
-"""A model as a SavedModel: a classifier's takes images and answers, a GAN's makes images."""
+"""A model as a SavedModel: a classifier takes images or texts and answers, a GAN makes images."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def export_saved_model(
     """Writes a model as a SavedModel that stock TensorFlow, and its Serving, can run.
 
     A GAN has the signature `generate`, and the same as `serving_default`, from `num` and `seed`,
-    int32, to `images`, uint8. A classifier has two, both for any number of images:
+    int32, to `images`, uint8. A classifier of images has two, both for any number of images:
     `serving_default` takes `images`, float32 in [0, 1], and `serving_uint8` takes `images`, uint8
-    in 0..255. Both return
+    in 0..255. A classifier of texts has `serving_default`, which takes `texts`, strings. All
+    return
 
     - `probabilities`: float32 of shape `(B, num_classes)`, the softmax of the logits;
     - `label`: int64 of shape `(B,)`, the most probable class;
@@ -38,7 +39,7 @@ def export_saved_model(
     The model is left as it is: where another engine must write, a copy does.
 
     Args:
-        model: A built image classifier, or a GAN, of the zoo.
+        model: A built classifier, or a GAN, of the zoo.
         path: The folder to be made.
         engine: Engine that computes the circuits, if there are any. By default the model's own, but
             `"auto"` where that is `"tfq"`, whose operations only TensorFlow Quantum has; `"tfq"`
@@ -75,7 +76,7 @@ def export_saved_model(
             "A SavedModel is written by TensorFlow: start Python with KERAS_BACKEND=tensorflow and "
             f"load the model there. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
-    if not hasattr(model, "image_shape") or not hasattr(model, "set_engine"):
+    if not hasattr(model, "set_engine"):
         raise TypeError(
             "Only a model of qrkt_keras.zoo has signatures. "
             f"Received: {model!r} of type {type(model).__name__}"
@@ -96,6 +97,8 @@ def export_saved_model(
     # Variables only: the model's Python objects, optimizer included, are of no use to a server.
     served = getattr(model, "ema_generator", model)
     module.weights = [variable.value for variable in served.variables]
+    if hasattr(model, "vectorizer"):
+        module.tables = model.vectorizer.resources
     with atomic_folder(path, replace=overwrite) as folder:
         if hasattr(model, "serving_signatures"):
             signatures = model.serving_signatures()
@@ -179,8 +182,8 @@ def _signatures(model: keras.Model) -> dict[str, tf.types.experimental.ConcreteF
 
     label_names = model.label_names or [str(label) for label in range(model.num_classes)]
 
-    def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(images, training=False)
+    def classify(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = model(examples, training=False)
         label = tf.argmax(logits, axis=-1, output_type=tf.int64)
         return {
             "probabilities": tf.cast(tf.nn.softmax(logits), tf.float32),
@@ -188,8 +191,13 @@ def _signatures(model: keras.Model) -> dict[str, tf.types.experimental.ConcreteF
             "label_name": tf.gather(tf.constant(list(label_names)), label),
         }
 
-    def signature(dtype: tf.DType) -> tf.types.experimental.ConcreteFunction:
-        images = tf.TensorSpec((None, *model.image_shape), dtype, name="images")
-        return tf.function(classify).get_concrete_function(images)
+    def signature(spec: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:
+        return tf.function(classify).get_concrete_function(spec)
 
-    return {"serving_default": signature(tf.float32), "serving_uint8": signature(tf.uint8)}
+    if hasattr(model, "vectorizer"):
+        return {"serving_default": signature(tf.TensorSpec((None,), tf.string, name="texts"))}
+    shape = (None, *model.image_shape)
+    return {
+        "serving_default": signature(tf.TensorSpec(shape, tf.float32, name="images")),
+        "serving_uint8": signature(tf.TensorSpec(shape, tf.uint8, name="images")),
+    }

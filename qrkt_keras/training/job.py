@@ -120,13 +120,14 @@ def run(
     before: Sequence[keras.callbacks.Callback] = (),
     after: Sequence[keras.callbacks.Callback] = (),
     prepare: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda batches: batches,
+    lengths: np.ndarray | None = None,
     progress: bool = True,
 ) -> None:
     """Trains by Keras' `fit`, with a checkpoint after every epoch.
 
     Args:
         model: A compiled model.
-        examples: Images and labels.
+        examples: Images or numbers of words, and labels.
         checkpoint: The job's.
         batch_size: Examples of a step.
         seed: Seed of their order.
@@ -135,6 +136,7 @@ def run(
         before: Callbacks that add to the logs.
         after: Callbacks that are called when the checkpoint is written.
         prepare: What is done to the batches that are left.
+        lengths: How many words each text has, see `data.training_batches`.
         progress: Whether to show how far it is.
 
     Raises:
@@ -154,6 +156,7 @@ def run(
                         seed=seed,
                         start_epoch=start,
                         epochs=epochs,
+                        lengths=lengths,
                     )
                 ),
                 initial_epoch=start,

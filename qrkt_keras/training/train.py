@@ -154,7 +154,8 @@ def fit(
 
     Args:
         model: A built model from examples, such as uint8 images `(B, height, width, channels)` or
-            token ids `(B, length)`, to logits `(B, num_classes)`.
+            token ids `(B, length)`, to logits `(B, num_classes)`. A model of texts, which has
+            `vectorize`, takes its vocabulary from the training texts unless it has one.
         data: The name of a data set (`data.list()`), or split name to examples and labels:
             `"train"`, `"validation"` and, if there is one, `"test"`.
         recipe: How to train.
@@ -192,7 +193,12 @@ def fit(
     recipe = dataclasses.replace(
         recipe, **{name: value for name, value in changes.items() if value is not None}
     )
-    splits, names = _splits(data, label_names, data_dir)
+    takes_texts = hasattr(model, "vectorize")
+    splits, names = _splits(data, label_names, data_dir, takes_texts=takes_texts)
+    lengths = None
+    if takes_texts:
+        splits = _vectorized(model, splits)
+        lengths = np.count_nonzero(splits["train"][0], axis=1)
     shape = splits["train"][0].shape
     if recipe.augment is not None and len(shape) != 4:
         raise ValueError(
@@ -261,6 +267,7 @@ def fit(
                 *callbacks,
             ],
             after=[decisions, *after],
+            lengths=lengths,
             prepare=lambda batches: _prepared(
                 batches, recipe, num_classes=len(names), first_step=start * steps
             ),
@@ -300,6 +307,8 @@ def _splits(
     data: str | Mapping[str, Arrays],
     label_names: Sequence[str] | None,
     data_dir: str | os.PathLike[str] | None,
+    *,
+    takes_texts: bool,
 ) -> tuple[dict[str, Arrays], Sequence[str] | None]:
     """The arrays of each split, checked, and the classes' names if they have some."""
     if isinstance(data, str):
@@ -327,7 +336,7 @@ def _splits(
                 f"The {split} split must be examples (n, ...) and labels (n,). "
                 f"Received: shapes {examples.shape} and {labels.shape}"
             )
-        if not np.issubdtype(examples.dtype, np.number):
+        if not takes_texts and not np.issubdtype(examples.dtype, np.number):
             raise ValueError(
                 f"The {split} split's examples must be numbers, such as pixels or token ids. "
                 f"Received: dtype {examples.dtype}"
@@ -350,6 +359,13 @@ def _splits(
             f"label_names must name the {num_classes} classes. Received: {list(label_names)}"
         )
     return splits, label_names
+
+
+def _vectorized(model: keras.Model, splits: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """Texts as numbers of their words; the vocabulary is that of the training texts."""
+    if model.vocabulary is None:
+        model.adapt(splits["train"][0])
+    return {split: (model.vectorize(texts), labels) for split, (texts, labels) in splits.items()}
 
 
 def _checked_names(

@@ -12,6 +12,7 @@ from qrkt_keras.zoo.presets import (
     read_preset,
     save_to_preset,
 )
+from qrkt_keras.zoo.qtext import QText
 from qrkt_keras.zoo.qvit import QViT
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Preset",
     "PresetError",
     "QRKTGAN",
+    "QText",
     "QViT",
     "TransGAN",
     "from_preset",

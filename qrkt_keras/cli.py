@@ -33,6 +33,8 @@ from qrkt_keras import solvers
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from qrkt_keras.training import (
         FeatureExtractor,
         GANMeasures,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
         Recipe,
         Scores,
     )
-    from qrkt_keras.zoo import GAN, FeatureNetwork, Preset, QViT
+    from qrkt_keras.zoo import GAN, FeatureNetwork, Preset, QText, QViT
 
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
@@ -241,25 +243,27 @@ def _located(preset: str) -> tuple[str, str]:
     return preset, folder.resolve().name
 
 
-def _check_fits(model: QViT, name: str, data: str) -> None:
-    """Refuses a data set whose images or classes are not those of the model, a preset's."""
+def _check_fits(model: QViT | QText, name: str, data: str) -> None:
+    """Refuses a data set whose examples or classes are not those of the model, a preset's."""
     info = datasets.info(data)
-    if info.kind != "image":
+    takes = {"kind": "text" if hasattr(model, "vectorize") else "image"}
+    takes |= {"shape": getattr(model, "image_shape", None), "classes": model.num_classes}
+    has = {"kind": info.kind, "shape": info.image_shape, "classes": info.num_classes}
+    if takes != has:
         raise ValueError(
-            f"The preset and the data set do not fit: {name} takes images, {data} has texts. "
-            f"Received: preset={name!r}, data={data!r}"
+            f"The preset and the data set do not fit: {name} takes {_examples(**takes)}, {data} "
+            f"has {_examples(**has)}. Received: preset={name!r}, data={data!r}"
         )
-    if (model.image_shape, model.num_classes) != (info.image_shape, info.num_classes):
-        raise ValueError(
-            f"The preset and the data set do not fit: {name} takes {_size(model.image_shape)} "
-            f"images of {model.num_classes} classes, {data} has {_size(info.image_shape)} images "
-            f"of {info.num_classes} classes. Received: preset={name!r}, data={data!r}"
-        )
+
+
+def _examples(kind: str, shape: Sequence[int] | None, classes: int) -> str:
+    size = f"{_size(shape)} " if shape is not None else ""
+    return f"{size}{kind}s of {classes} classes"
 
 
 def _trained_model(
     preset: str, engine: str | None, *kinds: str
-) -> tuple[QViT | GAN | FeatureNetwork, Preset]:
+) -> tuple[QViT | QText | GAN | FeatureNetwork, Preset]:
     """A model of one of these kinds with its weights; untrained, its answers would be noise."""
     from qrkt_keras import zoo
 
@@ -394,7 +398,7 @@ def train(
     ] = False,
     features: Features = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write a GAN's pictures and logs for TensorBoard.")
+        bool, typer.Option("--tensorboard", help="Write logs and pictures for TensorBoard too.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the scores only.")] = False,
 ) -> None:
@@ -454,7 +458,7 @@ def train(
             rate = in_recipe.pop("learning_rate")
             in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
         else:
-            _only_of_gans(conditional=conditional, features=features, tensorboard=tensorboard)
+            _only_of_gans(conditional=conditional, features=features)
         recipe = dataclasses.replace(source.recipe, **_given(in_recipe))
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
@@ -471,7 +475,7 @@ def train(
             else:
                 _check_fits(model, name, data)
                 own = {"identity": {"model": model.get_config()}}
-                own["jit_compile"] = xla or "auto"
+                own |= {"jit_compile": xla or "auto", "tensorboard": tensorboard}
             datasets.arrays(data, "train")  # a data set that is not there stops us here
         if not quiet:
             (_say_gan_header if is_gan else _say_header)(name, model, data, recipe, output)
@@ -560,23 +564,25 @@ def _remove_results(output: Path) -> None:
 
 def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path) -> None:
     total, quantum = model.count_params(), model.num_quantum_params
-    if model.quantum:
+    if model.pqcs:
         engines = ", ".join(sorted({layer.plan.engine for layer in model.pqcs}))
         circuits = f"{model.num_qubits:,} qubits, engine {engines}"
     else:
-        circuits = "the classical twin"
+        circuits = "no circuits" if model.quantum else "the classical twin"
     # Not the official sizes: a folder may hold fewer.
     splits = ("train", "validation", "test")
     sizes = {split: len(datasets.arrays(data, split)[1]) for split in splits}
     steps = datasets.steps_per_epoch(sizes["train"], recipe.batch_size)
+    shape = getattr(model, "image_shape", None)
+    kind = "text" if shape is None else "image"
     schedule = recipe.schedule.replace("_", "-")
     clip = "" if recipe.clip_norm is None else f", clip norm {recipe.clip_norm:g}"
     lines = {
         name: f"{total:,} parameters ({quantum:,} quantum, {total - quantum:,} classical), "
         f"{circuits}",
-        data: f"{sizes['train']:,} images to train, {sizes['validation']:,} to validate, "
-        f"{sizes['test']:,} to test, {_size(model.image_shape)}, {model.num_classes} classes",
-        "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.batch_size} images, "
+        data: f"{sizes['train']:,} to train, {sizes['validation']:,} to validate, "
+        f"{sizes['test']:,} to test, {_examples(kind, shape, model.num_classes)}",
+        "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.batch_size} {kind}s, "
         f"{recipe.optimizer}, rate {recipe.learning_rate:g} ({schedule}){clip}, seed {recipe.seed}",
         "output": str(output),
     }
@@ -658,7 +664,8 @@ def _say_results(output: Path) -> None:
     results = {
         f"{PRESET}/": "the model: configuration, recipe, weights, scores",
         f"{SAVED_MODEL}/1/": "for TensorFlow Serving, or any program that has TensorFlow",
-        "scores.json": "all scores; confusion.png shows which classes are taken for which",
+        "scores.json": "all scores; confusion.png shows which classes are taken for which, roc.png "
+        "the ROC curves",
         "history.json": "loss and accuracy in each epoch; history.png shows them",
         "checkpoint.npz": "the state of the training",
     }
@@ -711,9 +718,11 @@ def evaluate(
             return
         _only_of_gans(features=features)
         _check_fits(model, _located(preset)[1], data)
-        images, labels = datasets.arrays(data, split)
-        with _status(f"Evaluating {len(labels):,} images …"):
-            logits = training.make_predictor(model, min(BATCH, len(labels)))(images)
+        examples, labels = datasets.arrays(data, split)
+        with _status(f"Evaluating {len(labels):,} examples …"):
+            if hasattr(model, "vectorize"):
+                examples = model.vectorize(examples)
+            logits = training.make_predictor(model, min(BATCH, len(labels)))(examples)
         scores = training.classification_scores(labels, training.probabilities_from_logits(logits))
     _console().print(_score_table({f"{data} {split}": scores}))
 
@@ -735,58 +744,94 @@ def _evaluate_gan(model: GAN, data: str, split: str, num: int, features: str | N
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Image files, or text files with a text a line."),
+    ],
     preset: Annotated[
         str, typer.Option(help="Preset, its folder, or a run's folder.", metavar="PRESET|FOLDER")
     ] = DEFAULT_PRESET,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     engine: Engine = None,
 ) -> None:
-    """Tell what is on images.
+    """Tell what is on images, or what texts say.
 
-    An image that cannot be read is named, the others are still done; the exit status is 1 then.
-    Light and dark must be as in the training images: MNIST and digits are white on black.
+    An image that cannot be read, or a line without a text, is named, the others are still done; the
+    exit status is 1 then. Light and dark must be as in the training images: MNIST and digits are
+    white on black.
     """
     with _tensorflow():
         from qrkt_keras import training
 
         model, _ = _trained_model(preset, engine, "classifier")
-        read, errors = {}, []
-        for image in images:
-            try:
-                read[image] = datasets.read_image(image, model.image_shape)
-            except datasets.UnreadableImageError as error:
-                errors.append(error)
+        takes_texts = hasattr(model, "vectorize")
+        places, examples, errors = (
+            _read_texts(files) if takes_texts else _read_images(files, model.image_shape)
+        )
         probabilities = []
-        if read:
-            import numpy as np
+        if examples:
+            import numpy
 
             with _status("Predicting …"):
-                predictor = training.make_predictor(model, min(BATCH, len(read)))
-                logits = predictor(np.stack(list(read.values())))
-            probabilities = training.probabilities_from_logits(logits)
+                inputs = model.vectorize(examples) if takes_texts else numpy.stack(examples)
+                predictor = training.make_predictor(model, min(BATCH, len(examples)))
+                probabilities = training.probabilities_from_logits(predictor(inputs))
     label_names = model.label_names or tuple(map(str, range(model.num_classes)))
     answers = [
         {
-            "file": str(file),
+            **place,
             "label": int(row.argmax()),
             "label_name": label_names[row.argmax()],
             "probability": float(row.max()),
             "probabilities": dict(zip(label_names, row.tolist(), strict=True)),
         }
-        for file, row in zip(read, probabilities, strict=True)
+        for place, row in zip(places, probabilities, strict=True)
     ]
     if as_json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
     elif answers:
-        table = _table("image", "label", "probability")
+        table = _table("text" if takes_texts else "image", "label", "probability")
         for answer in answers:
-            table.add_row(answer["file"], answer["label_name"], f"{answer['probability']:.1%}")
+            shown = answer.get("text", answer["file"])
+            shown = f"{shown[:60]} …" if takes_texts and len(shown) > 60 else shown
+            table.add_row(shown, answer["label_name"], f"{answer['probability']:.1%}")
         _console().print(table)
     for error in errors:
-        _say(str(error), "bold red", stderr=True)
+        _say(error, "bold red", stderr=True)
     if errors:
         raise typer.Exit(1)
+
+
+def _read_images(
+    files: Sequence[Path], image_shape: tuple[int, int, int]
+) -> tuple[list[dict[str, Any]], list[np.ndarray], list[str]]:
+    """Where each image is, the images, and what could not be read."""
+    places, images, errors = [], [], []
+    for file in files:
+        try:
+            images.append(datasets.read_image(file, image_shape))
+            places.append({"file": str(file)})
+        except datasets.UnreadableImageError as error:
+            errors.append(str(error))
+    return places, images, errors
+
+
+def _read_texts(files: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """Where each text is, the texts, and what could not be read."""
+    places, texts, errors = [], [], []
+    for file in files:
+        try:
+            lines = datasets.read_texts(file)
+        except datasets.InvalidDatasetError as error:
+            errors.append(str(error))
+            continue
+        for number, text in enumerate(lines, start=1):
+            if text:
+                places.append({"file": str(file), "line": number, "text": text})
+                texts.append(text)
+            else:
+                errors.append(f"The line is empty. Received: line {number} of {file}")
+    return places, texts, errors
 
 
 @app.command()
@@ -844,6 +889,13 @@ def export(
         with _status("Writing the SavedModel …"):
             written = serving.export_for_serving(model, output, overwrite=overwrite)
     folder = output.resolve()
+    if hasattr(model, "vectorize"):
+        _say(f"{written}/ has the signature")
+        _say("  serving_default  texts: string (batch), to probabilities, label and label_name")
+        _say_how_to_serve(folder)
+        request = '{"instances": ["A lovely film."]}'
+        _say(f"  curl -d '{request}' http://localhost:8501/v1/models/{folder.name}:predict")
+        return
     size = _size(model.image_shape)
     if hasattr(model, "generator"):
         _say(f"{written}/ has the signature")
@@ -853,14 +905,18 @@ def export(
     _say(f"  serving_default  images: float32 (batch, {size.replace('×', ', ')}) in [0, 1]")
     _say(f"  serving_uint8    images: uint8 (batch, {size.replace('×', ', ')}) in 0..255")
     _say("  both return probabilities, label and label_name")
+    _say_how_to_serve(folder)
+    _say(f"To ask it, with a {size} nested list of whole numbers for IMAGE:")
+    request = '{"signature_name": "serving_uint8", "instances": [{"images": IMAGE}]}'
+    _say(f"  curl -d '{request}' http://localhost:8501/v1/models/{folder.name}:predict")
+
+
+def _say_how_to_serve(folder: Path) -> None:
     _say("\nTo serve it:")
     _say(
         f"  docker run -p 8501:8501 -v {shlex.quote(f'{folder}:/models/{folder.name}')} "
         f"-e MODEL_NAME={folder.name} tensorflow/serving"
     )
-    _say(f"To ask it, with a {size} nested list of whole numbers for IMAGE:")
-    request = '{"signature_name": "serving_uint8", "instances": [{"images": IMAGE}]}'
-    _say(f"  curl -d '{request}' http://localhost:8501/v1/models/{folder.name}:predict")
 
 
 # --- what there is -------------------------------------------------------------------------

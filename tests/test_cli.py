@@ -152,7 +152,7 @@ def test_help_names_every_command():
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--batch-size", "many"], "--batch-size"),
         (["train", "--resume", "--overwrite"], "exclude each other"),
-        (["predict"], "IMAGE"),
+        (["predict"], "FILE"),
         (["circuit", "ry_ring"], "--num-qubits"),
         ([], "Usage"),
     ],
@@ -466,7 +466,7 @@ def test_the_header_tells_model_data_and_recipe(fit, small_preset, in_empty_fold
     model = fit[0][0]
     assert f"{model.count_params():,} parameters ({model.num_quantum_params} quantum" in lines[0]
     assert f"{model.num_qubits} qubits, engine pauli_propagation" in lines[0]
-    assert "1,293 images to train, 144 to validate, 360 to test, 8×8×1, 10 classes" in lines[1]
+    assert "1,293 to train, 144 to validate, 360 to test, 8×8×1 images of 10 classes" in lines[1]
     assert "12 epochs of 20 steps of 64 images, adamw, rate 0.01 (warmup-cosine)" in lines[2]
     assert lines[3].split() == ["output", "runs/small"]
 
@@ -913,3 +913,85 @@ def test_a_feature_network_is_scored_and_no_more(in_empty_folder):
 
 def test_a_classifier_does_not_generate(run):
     assert refused("generate", run[0]).startswith("The preset must be a GAN's. Received: ")
+
+
+# --- texts -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text_preset(tmp_path_factory):
+    """A model that knows good from bad."""
+    import keras
+
+    from qrkt_keras import training, zoo
+
+    keras.utils.set_random_seed(0)
+    model = zoo.QText(
+        2,
+        vocab_size=10,
+        max_length=8,
+        hidden_dim=4,
+        num_heads=2,
+        mlp_dim=3,
+        num_encoder_blocks=0,
+        num_ode_blocks=1,
+        num_decoder_blocks=0,
+        solver="rk1",
+        dropout=0.0,
+        label_names=["neg", "pos"],
+    )
+    texts = np.array(["a good film", "a bad film"] * 16, object)
+    labels = np.array([1, 0] * 16, "int32")
+    folder = tmp_path_factory.mktemp("text")
+    training.fit(
+        model,
+        {"train": (texts, labels), "validation": (texts[:8], labels[:8])},
+        training.Recipe(epochs=20, batch_size=8, learning_rate=0.03),
+        output_dir=folder / "run",
+        progress=False,
+    )
+    return model.save_to_preset(folder / "small_text")
+
+
+def test_a_text_file_goes_to_labels(text_preset, tmp_path):
+    file = tmp_path / "reviews.txt"
+    file.write_text("A GOOD film!\nA bad film.\n", encoding="utf-8")
+    done = qrkt("predict", file, "--preset", text_preset)
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert [row[:4] for row in rows] == [
+        ["A", "GOOD", "film!", "pos"],
+        ["A", "bad", "film.", "neg"],
+    ]
+    answers = json.loads(qrkt("predict", file, "--preset", text_preset, "--json").stdout)
+    assert [answer["line"] for answer in answers] == [1, 2]
+    assert [answer["label_name"] for answer in answers] == ["pos", "neg"]
+    assert answers[0]["probabilities"]["pos"] == answers[0]["probability"] > 0.5
+
+
+def test_what_is_no_text_is_named_and_the_rest_done(text_preset, tmp_path):
+    (tmp_path / "reviews.txt").write_text("good\n\nbad " + "film " * 20, encoding="utf-8")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "empty.txt").write_text(" \n")
+    names = ("reviews.txt", "bytes.txt", "empty.txt", "missing.txt")
+    done = qrkt("predict", *(tmp_path / name for name in names), "--preset", text_preset, "--json")
+    assert done.exit_code == 1
+    assert [answer["line"] for answer in json.loads(done.stdout)] == [1, 3]
+    assert f"The line is empty. Received: line 2 of {tmp_path / 'reviews.txt'}" in done.stderr
+    assert f"There is no text in it. Received: {tmp_path / 'empty.txt'}" in done.stderr
+    for name in ("bytes.txt", "missing.txt"):
+        assert f"Received: {tmp_path / name}" in done.stderr
+    assert "1 of 2 texts have more than 8 words" in done.stderr
+
+
+def test_a_text_model_is_exported(text_preset, tmp_path):
+    done = qrkt("export", text_preset, "--output", tmp_path / "served")
+    assert done.exit_code == 0, done.output
+    assert "serving_default  texts: string" in done.stdout
+    assert (tmp_path / "served" / "1" / "saved_model.pb").is_file()
+
+
+def test_a_text_model_takes_no_images(text_preset):
+    assert "takes texts of 2 classes, digits has 8×8×1 images" in refused(
+        "evaluate", text_preset, "--data", "digits"
+    )

@@ -11,6 +11,7 @@ from qrkt_keras.data.images import read_image, resized
 from qrkt_keras.data.info import DatasetInfo
 from qrkt_keras.data.registry import SPLITS, arrays, find, info, list, load
 from qrkt_keras.data.splits import stratified_split
+from qrkt_keras.data.text_file import read_texts
 
 __all__ = [
     "SPLITS",
@@ -25,6 +26,7 @@ __all__ = [
     "list",
     "load",
     "read_image",
+    "read_texts",
     "resized",
     "steps_per_epoch",
     "stratified_split",

@@ -11,6 +11,7 @@ import dataclasses
 import fnmatch
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shlex
@@ -959,21 +960,27 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
     """Parameters and qubits of a model, by arithmetic: to build it takes seconds."""
     layers = config.get("num_ansatz_layers", 1)
     # Weights on one qubit; the last layer of `hardware_efficient` has no closing rotation.
-    angles = {"ry_ring": 1, "rx_ring": layers, "hardware_efficient": 3 * layers - 1}
-    if class_name != "QViT" or config["template"] not in angles:
+    angles = {"ry_ring": 1, "rx_ring": layers, "hardware_efficient": 3 * layers - 1, "identity": 0}
+    if class_name not in ("QViT", "QText") or config["template"] not in angles:
         return None, None
-    *sides, channels = config["image_shape"]
-    hidden, inner, patch = config["hidden_dim"], config["mlp_dim"], config["patch_size"]
+    hidden, inner = config["hidden_dim"], config["mlp_dim"]
     encoders, decoders = config["num_encoder_blocks"], config["num_decoder_blocks"]
-    tokens = sides[0] // patch * (sides[1] // patch)
+    if class_name == "QViT":
+        *sides, channels = config["image_shape"]
+        patch = config["patch_size"]
+        stride = config.get("patch_stride") or patch
+        tokens = math.prod(1 + (side - patch) // stride for side in sides)
+        embedding = (patch * patch * channels + 1 + tokens) * hidden
+    else:
+        embedding = (config["vocab_size"] + config["max_length"]) * hidden
     if config["quantum"]:
-        projection, inner_circuit = (
-            hidden * angles[config["template"]],
-            inner * angles[config["template"]],
-        )
+        per_qubit = angles[config["template"]]
+        encoding = hidden * hidden * config.get("trainable_encoding", False)
+        projection, inner_circuit = hidden * per_qubit + encoding, inner * per_qubit
     else:
         projection, inner_circuit = hidden * (hidden + 1), 0
     stage = 4 * projection + (2 * hidden + 1) * inner + hidden + inner_circuit
+    cross = 4 if config.get("project_cross_attention") else 1
     normalization = 2 * hidden
 
     tableaus = config["solver"]
@@ -986,17 +993,19 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
     )
     streams = 2 if decoders else 1
     parameters = (
-        streams * (patch * patch * channels + 1 + tokens) * hidden
+        streams * embedding
         + encoders * (2 * normalization + stage)
         + len(tableaus) * normalization
         + stages * stage
         + output_rules
-        + decoders * (3 * normalization + stage + projection)
-        + streams * normalization
+        + decoders * (3 * normalization + stage + cross * projection)
+        # A decoded text is not normalised again.
+        + (streams if class_name == "QViT" else 1) * normalization
         + (hidden + 1) * config["num_classes"]
     )
-    qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * hidden
-    return parameters, qubits if config["quantum"] else 0
+    qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * cross * hidden
+    has_circuits = config["quantum"] and config["template"] != "identity"
+    return parameters, qubits if has_circuits else 0
 
 
 @app.command()

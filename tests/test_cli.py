@@ -228,6 +228,8 @@ def test_list_shows_the_measured_accuracy(tmp_path, monkeypatch):
         {"num_decoder_blocks": 1, "template": "rx_ring", "num_ansatz_layers": 2},
         {"template": "hardware_efficient", "num_ansatz_layers": 3},
         {"solver": ["rk2_learned", "rk2_gated"], "num_ode_blocks": 2},
+        {"patch_size": 4, "patch_stride": 1, "template": "identity"},
+        {"num_decoder_blocks": 2, "project_cross_attention": True, "trainable_encoding": True},
     ],
     ids=str,
 )
@@ -249,6 +251,23 @@ def test_listed_counts_are_the_models_own(changes):
     model = QViT(**config | changes)
     config = json.loads(json.dumps(model.get_config()))
     assert cli._counts("QViT", config) == (model.count_params(), model.num_qubits)
+
+
+@pytest.mark.parametrize("num_decoder_blocks", [0, 1])
+def test_listed_counts_of_a_text_model(num_decoder_blocks):
+    from qrkt_keras.zoo import QText
+
+    model = QText(
+        vocab_size=30,
+        max_length=9,
+        hidden_dim=6,
+        num_heads=2,
+        mlp_dim=4,
+        num_encoder_blocks=1,
+        num_ode_blocks=1,
+        num_decoder_blocks=num_decoder_blocks,
+    )
+    assert cli._counts("QText", model.get_config()) == (model.count_params(), model.num_qubits)
 
 
 # --- errors ----------------------------------------------------------------------------------

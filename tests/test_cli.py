@@ -187,12 +187,15 @@ def test_list_shows_the_published_counts():
     }
     for name, (parameters, qubits) in counts.items():
         assert rows[name][:4] == ["QViT", "mnist", parameters, qubits]
+    assert rows["qvit_rk1_cifar10"][:4] == ["QViT", "cifar10", "20,590", "390"]
+    assert rows["qvit_rk4_imagenet"][:4] == ["QViT", "imagenet2012", "18,274", "486"]
+    assert rows["qtext_rk4_imdb"][:4] == ["QText", "imdb_reviews", "244,212", "230"]
     assert rows["qvit_rk4_digits"][:2] == ["QViT", "digits"]
 
 
 def test_list_takes_a_pattern():
     assert set(listed("*rk?_mnist")) == {f"qvit_rk{order}_mnist" for order in (1, 2, 3, 4)}
-    assert refused("list", "qtext*").endswith("Received: pattern='qtext*'")
+    assert refused("list", "qbit*").endswith("Received: pattern='qbit*'")
 
 
 def test_list_shows_the_measured_accuracy(tmp_path, monkeypatch):

@@ -129,17 +129,49 @@ def test_every_weight_element_gets_a_gradient(changes):
 CLASSES = {name: zoo.read_preset(name).class_name for name in zoo.list_presets()}
 
 # Tracing the thesis' models takes up to half a minute each; these two stand for all.
-QUICK = ("qvit_rk1_mnist", "qvit_rk4_digits")
+QUICK = ("qvit_rk1_mnist", "qvit_rk4_digits", "qtext_rk1_imdb")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def presets_of(wanted):
+    return [
         pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
         for name, class_name in CLASSES.items()
-        if class_name == "QViT"
-    ],
-)
+        if class_name == wanted
+    ]
+
+
+@pytest.mark.parametrize("name", presets_of("QText"))
+def test_every_preset_of_texts_does_the_whole_job(name, tmp_path):
+    """Forward, a step of training, a `.keras` file, a preset folder, a SavedModel."""
+    model = zoo.from_preset(name, load_weights=False)
+    texts = ["a good film", "a film that is not so good", "bad", ""]
+    model.adapt(texts)
+    before = model.get_weights()
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=True,
+    )
+    history = model.fit(model.vectorize(texts), np.array([1, 1, 0, 0]), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert any(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+    logits = model.predict(texts, verbose=0)
+    assert logits.shape == (4, 2) and np.isfinite(logits).all()
+
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.predict(texts, verbose=0), logits)
+    again = zoo.from_preset(model.save_to_preset(tmp_path / "preset"))
+    np.testing.assert_array_equal(again.predict(texts, verbose=0), logits)
+
+    model.export(tmp_path / "served")
+    assert serving.foreign_ops(tmp_path / "served") == ()
+    served = serving.load_saved_model(tmp_path / "served").signatures["serving_default"]
+    answer = served(texts=tf.constant(texts))
+    np.testing.assert_allclose(answer["probabilities"], keras.ops.softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", presets_of("QViT"))
 def test_every_preset_does_the_whole_job(name, tmp_path):
     """Forward, a step of training, a `.keras` file, a preset folder, a SavedModel."""
     model = zoo.from_preset(name, load_weights=False)

@@ -105,21 +105,27 @@ class TestThePackagedOnes:
     def test_each_fits_its_data_set(self, name):
         preset = zoo.read_preset(name)
         info = data.info(preset.data)
-        shape = tuple(preset.config["image_shape"])
+        shape = preset.config.get("image_shape")
+        shape = None if shape is None else tuple(shape)
         if preset.class_name.endswith("GAN"):
             # Images are resized for a GAN.
             assert shape[2] == info.image_shape[2] and shape[0] <= info.image_shape[0]
         else:
             assert shape == info.image_shape
             assert preset.config["num_classes"] == info.num_classes
-        if preset.class_name == "QViT":
+        if preset.class_name in ("QViT", "QText"):
             assert tuple(preset.config["label_names"]) == info.label_names
         assert preset.name == name
 
     def test_list(self):
         assert "qvit_rk4_digits" in zoo.list_presets()
         assert zoo.list_presets("qvit*_digits") == ("qvit_rk4_digits",)
-        assert zoo.list_presets("*imagenet*") == ()
+        assert zoo.list_presets("*no-such-thing*") == ()
+        solvers = {"rk1", "rk2", "rk3", "rk4", "rk4_enhanced", "rk2_learned", "rk2_gated"}
+        for name in ("mnist", "cifar10", "cifar100", "imagenet"):
+            expected = {f"qvit_{solver}_{name}" for solver in solvers}
+            assert expected == set(zoo.list_presets(f"qvit_*_{name}"))
+        assert {f"qtext_{solver}_imdb" for solver in solvers} == set(zoo.list_presets("qtext*"))
         assert list(zoo.list_presets()) == sorted(zoo.list_presets())
 
     def test_only_data_in_the_package(self):

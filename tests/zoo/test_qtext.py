@@ -179,7 +179,7 @@ class TestSaving:
     def test_the_saved_model_takes_texts(self, tmp_path, ngrams):
         model = adapted(ngrams=ngrams)
         model.export(tmp_path / "served")
-        assert serving.stock_ops.foreign_ops(tmp_path / "served") == ()
+        assert serving.foreign_ops(tmp_path / "served") == ()
         served = serving.load_saved_model(tmp_path / "served").signatures["serving_default"]
         texts = [*TEXTS, "", "unheard-of " * 9]
         answer = served(texts=keras.ops.convert_to_tensor(texts))

@@ -35,8 +35,8 @@ def main() -> None:
                 info.image_shape,
                 info.num_classes,
                 patch_size=patch,
-                mean=info.mean,
-                std=info.std,
+                mean=info.mean[0] if len(info.mean) == 1 else info.mean,
+                std=info.std[0] if len(info.std) == 1 else info.std,
                 label_names=info.label_names,
                 **arguments(hidden, heads, inner, blocks, solver),
             )

@@ -99,6 +99,9 @@ class TestThePackagedOnes:
             "qvit_rk3_mnist": 3304,
             "qvit_rk4_mnist": 3520,
             "qvit_rk4_enhanced_mnist": 3520,
+            # Three blocks: two weights of the learned rule each, or 2h + 1 of the gate.
+            "qvit_rk2_learned_mnist": 3088 + 3 * 2,
+            "qvit_rk2_gated_mnist": 3088 + 3 * 13,
         }
 
     @pytest.mark.parametrize("name", zoo.list_presets())

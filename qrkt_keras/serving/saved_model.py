@@ -14,7 +14,7 @@ from qrkt_keras.serving.folders import atomic_folder
 from qrkt_keras.serving.stock_ops import UnportableModelError, foreign_ops
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    pass
 
 
 def export_saved_model(
@@ -76,7 +76,7 @@ def export_saved_model(
             "A SavedModel is written by TensorFlow: start Python with KERAS_BACKEND=tensorflow and "
             f"load the model there. Received: KERAS_BACKEND={keras.backend.backend()}"
         )
-    if not hasattr(model, "set_engine"):
+    if not hasattr(model, "serving_signatures"):
         raise TypeError(
             "Only a model of qrkt_keras.zoo has signatures. "
             f"Received: {model!r} of type {type(model).__name__}"
@@ -97,13 +97,10 @@ def export_saved_model(
     # Variables only: the model's Python objects, optimizer included, are of no use to a server.
     served = getattr(model, "ema_generator", model)
     module.weights = [variable.value for variable in served.variables]
-    if hasattr(model, "vectorizer"):
-        module.tables = model.vectorizer.resources
+    # And the tables of words, of a model of texts.
+    module.resources = getattr(model, "serving_resources", ())
     with atomic_folder(path, replace=overwrite) as folder:
-        if hasattr(model, "serving_signatures"):
-            signatures = model.serving_signatures()
-        else:
-            signatures = _signatures(model)
+        signatures = model.serving_signatures()
         try:
             tf.saved_model.save(module, str(folder), signatures=signatures)
         except tf.errors.OpError as error:
@@ -175,29 +172,3 @@ def _copy(model: keras.Model, engine: str) -> keras.Model:
     copy.set_weights(model.get_weights())
     copy.set_engine(engine)
     return copy
-
-
-def _signatures(model: keras.Model) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    import tensorflow as tf
-
-    label_names = model.label_names or [str(label) for label in range(model.num_classes)]
-
-    def classify(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = model(examples, training=False)
-        label = tf.argmax(logits, axis=-1, output_type=tf.int64)
-        return {
-            "probabilities": tf.cast(tf.nn.softmax(logits), tf.float32),
-            "label": label,
-            "label_name": tf.gather(tf.constant(list(label_names)), label),
-        }
-
-    def signature(spec: tf.TensorSpec) -> tf.types.experimental.ConcreteFunction:
-        return tf.function(classify).get_concrete_function(spec)
-
-    if hasattr(model, "vectorizer"):
-        return {"serving_default": signature(tf.TensorSpec((None,), tf.string, name="texts"))}
-    shape = (None, *model.image_shape)
-    return {
-        "serving_default": signature(tf.TensorSpec(shape, tf.float32, name="images")),
-        "serving_uint8": signature(tf.TensorSpec(shape, tf.uint8, name="images")),
-    }

@@ -6,9 +6,10 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
+import numpy as np
 
 from qrkt_keras.execution import check_engine, make_engine
 from qrkt_keras.layers import PQC
@@ -17,6 +18,9 @@ from qrkt_keras.serving import export_saved_model
 from qrkt_keras.training import Recipe
 from qrkt_keras.zoo import presets
 from qrkt_keras.zoo.transformer import Transformer, choice
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 DTypePolicy = keras.dtype_policies.DTypePolicy
 
@@ -65,6 +69,11 @@ class Classifier(keras.Model):
     def num_tokens(self) -> int:
         """Tokens of one example, at most."""
         raise NotImplementedError
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        if getattr(x, "shape", (None,))[0] == 0:  # of which Keras would make no batch
+            return np.zeros((0, self.num_classes), self.get_layer("logits").compute_dtype)
+        return super().predict(x, *args, **kwargs)
 
     @property
     def pqcs(self) -> tuple[PQC, ...]:
@@ -183,6 +192,30 @@ class Classifier(keras.Model):
         written = export_saved_model(self, filepath, engine=engine, overwrite=overwrite)
         if verbose:
             print(f"SavedModel written: {written}")
+
+    def serving_signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The signatures of a SavedModel: examples to probabilities, label and label name."""
+        import tensorflow as tf
+
+        label_names = self.label_names or [str(label) for label in range(self.num_classes)]
+
+        def classify(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+            logits = self(examples, training=False)
+            label = tf.argmax(logits, axis=-1, output_type=tf.int64)
+            return {
+                "probabilities": tf.cast(tf.nn.softmax(logits), tf.float32),
+                "label": label,
+                "label_name": tf.gather(tf.constant(list(label_names)), label),
+            }
+
+        return {
+            name: tf.function(classify).get_concrete_function(spec)
+            for name, spec in self._serving_inputs().items()
+        }
+
+    def _serving_inputs(self) -> dict[str, tf.TensorSpec]:
+        """Signature name to what it takes."""
+        raise NotImplementedError
 
     @classmethod
     def from_preset(

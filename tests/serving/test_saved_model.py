@@ -17,6 +17,8 @@ from support.small_disk import small_disk
 from support.tensorflow_only import run_with_tensorflow_only
 
 from qrkt_keras import serving
+from qrkt_keras.circuits import templates
+from qrkt_keras.layers import PQC
 from qrkt_keras.serving import UnportableModelError, foreign_ops, stock_ops
 from qrkt_keras.zoo import QViT
 
@@ -349,7 +351,9 @@ class TestWriting:
 
     def test_other_models(self, tmp_path):
         plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-        for wrong in (plain, "model", None):
+        # A layer with circuits has an engine, but no signatures.
+        circuit = PQC(templates.ry_ring(2))
+        for wrong in (plain, circuit, "model", None):
             with pytest.raises(TypeError, match="Received: "):
                 serving.export_saved_model(wrong, tmp_path / "served")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -20,8 +20,12 @@ from qrkt_keras.zoo.classifier import (
     names_of_labels,
     number_of_classes,
 )
+from qrkt_keras.zoo.images import dtype_name
 from qrkt_keras.zoo.qtext.vectorizer import PADDING, Vectorizer
 from qrkt_keras.zoo.transformer import Solver, Transformer, listed
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -259,9 +263,17 @@ class QText(Classifier):
         """
         if _are_texts(x) or isinstance(x, list | tuple):
             x = self.vectorize(x)
-        if getattr(x, "shape", (None,))[0] == 0:  # of which Keras would make no batch
-            return np.zeros((0, self.num_classes), self.get_layer("logits").compute_dtype)
         return super().predict(x, *args, **kwargs)
+
+    @property
+    def serving_resources(self) -> tuple[Any, ...]:
+        """What a SavedModel must hold beside the weights: the table of the words."""
+        return self.vectorizer.resources
+
+    def _serving_inputs(self) -> dict[str, tf.TensorSpec]:
+        import tensorflow as tf
+
+        return {"serving_default": tf.TensorSpec((None,), tf.string, name="texts")}
 
     def _own_config(self) -> dict[str, Any]:
         return {
@@ -275,10 +287,9 @@ class QText(Classifier):
 def _are_texts(inputs: Any) -> bool:
     if isinstance(inputs, list | tuple):
         return len(inputs) > 0 and all(isinstance(text, str) for text in inputs)
-    kind = getattr(inputs, "dtype", None)
-    return str(getattr(kind, "name", kind)) in ("string", "object") or getattr(
-        kind, "kind", ""
-    ) in ("U", "S", "O")
+    if isinstance(inputs, np.ndarray):
+        return inputs.dtype.kind in "OSU"
+    return hasattr(inputs, "dtype") and dtype_name(inputs) == "string"
 
 
 def _checked_texts(texts: Any) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -25,6 +25,9 @@ from qrkt_keras.zoo.classifier import (
 )
 from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
 from qrkt_keras.zoo.transformer import Solver, Transformer, listed, normalization
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -256,11 +259,18 @@ class QViT(Classifier):
                 [0, 1].
         """
         with checked_pixels(x, self.image_shape) as x:
-            if getattr(x, "shape", (None,))[0] == 0:  # of which Keras would make no batch
-                return np.zeros((0, self.num_classes), self.get_layer("logits").compute_dtype)
             return super().predict(
                 x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
             )
+
+    def _serving_inputs(self) -> dict[str, tf.TensorSpec]:
+        import tensorflow as tf
+
+        shape = (None, *self.image_shape)
+        return {
+            "serving_default": tf.TensorSpec(shape, tf.float32, name="images"),
+            "serving_uint8": tf.TensorSpec(shape, tf.uint8, name="images"),
+        }
 
     def _own_config(self) -> dict[str, Any]:
         return {

@@ -120,10 +120,7 @@ def cross_validate(
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ValueError(f"folds must be an integer of at least 2. Received: folds={folds!r}")
-    changes = {"seed": seed, "epochs": epochs}
-    recipe = dataclasses.replace(
-        recipe, **{name: value for name, value in changes.items() if value is not None}
-    )
+    recipe = recipe.with_given(seed=seed, epochs=epochs)
     (examples, labels), tested = _pooled(data, data_dir, test)
     if isinstance(data, str):
         if label_names is not None:

@@ -58,6 +58,11 @@ class _Fields:
         if value is not None and not holds(value):
             raise ValueError(f"{name} must be {wanted}. Received: {name}={value!r}")
 
+    def with_given(self, **fields: Any) -> Self:
+        """The same with these fields in place of its own, but for those that are `None`."""
+        given = {name: value for name, value in fields.items() if value is not None}
+        return dataclasses.replace(self, **given)
+
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON data."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

@@ -189,10 +189,7 @@ def fit(
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
-    changes = {"seed": seed, "epochs": epochs}
-    recipe = dataclasses.replace(
-        recipe, **{name: value for name, value in changes.items() if value is not None}
-    )
+    recipe = recipe.with_given(seed=seed, epochs=epochs)
     takes_texts = hasattr(model, "vectorize")
     splits, names = _splits(data, label_names, data_dir, takes_texts=takes_texts)
     lengths = None

@@ -201,10 +201,7 @@ def fit_gan(
     for name, value in (("num_scored", num_scored), ("num_measured", num_measured)):
         if positive_integer(name, value) < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {name}={value}")
-    changes = {"seed": seed, "epochs": epochs}
-    recipe = dataclasses.replace(
-        recipe, **{name: value for name, value in changes.items() if value is not None}
-    )
+    recipe = recipe.with_given(seed=seed, epochs=epochs)
     images, labels = _examples(data, model, data_dir)
     steps = datasets.steps_per_epoch(len(images), recipe.images_per_step)
     model.compile(

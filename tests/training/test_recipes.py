@@ -560,3 +560,11 @@ def test_the_rates_of_a_gan_rise_and_stay():
     rates = [float(schedule(step)) for step in (0, 1, 2, 4, 5, 1000)]
     np.testing.assert_allclose(rates, [0, 0.2, 0.4, 0.8, 0.8, 0.8], rtol=1e-6)
     assert optimizers["discriminator_optimizer"].global_clipnorm == 5.0
+
+
+def test_fields_that_are_given_replace_a_recipes_own():
+    changed = THESIS.with_given(epochs=3, seed=None)
+    assert (changed.epochs, changed.seed) == (3, THESIS.seed)
+    assert changed.with_given(epochs=THESIS.epochs) == THESIS
+    with pytest.raises(ValueError, match="Received: epochs=0$"):
+        THESIS.with_given(epochs=0)

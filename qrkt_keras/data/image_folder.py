@@ -84,19 +84,13 @@ class ImageFolder:
         """The facts, of the images as they are read."""
         whole = _whole(self, options)
         mean, std = channel_statistics(whole.split("train")[0])
-        return DatasetInfo(
-            name=str(self.path),
+        return whole.info(
+            self.path,
+            "The images of a folder.",
             kind="image",
-            description=f"The images of a folder. {whole.told()}",
             image_shape=whole.examples.shape[1:],
-            num_classes=len(whole.label_names),
-            label_names=whole.label_names,
             mean=mean,
             std=std,
-            splits=whole.sizes(),
-            source=str(self.path.resolve()),
-            licence="its owner's",
-            citation="",
         )
 
     def read(self, split: str, folder: Path, options: Options) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qrkt_keras.data.errors import InvalidDatasetError
+from qrkt_keras.data.info import DatasetInfo
 
 PARTS = ("train", "validation", "test")
 
@@ -43,13 +46,30 @@ class Whole:
         }[name]
         return self.examples[chosen], self.labels[chosen]
 
-    def sizes(self) -> dict[str, int]:
-        """Split to its number of examples."""
-        return dict(self.counts) | {
-            "train+validation": self.counts["train"] + self.counts["validation"]
-        }
+    def info(self, path: Path, what: str, **facts: Any) -> DatasetInfo:
+        """The facts of data at a path.
 
-    def told(self) -> str:
+        Args:
+            path: The folder or the file.
+            what: What it is, a sentence.
+            **facts: `kind`, `image_shape`, `mean` and `std` of `DatasetInfo`.
+        """
+        return DatasetInfo(
+            name=str(path),
+            description=f"{what} {self._told()}",
+            num_classes=len(self.label_names),
+            label_names=self.label_names,
+            splits={
+                **self.counts,
+                "train+validation": self.counts["train"] + self.counts["validation"],
+            },
+            source=str(path.resolve()),
+            licence="its owner's",
+            citation="",
+            **facts,
+        )
+
+    def _told(self) -> str:
         """How the splits were made."""
         given = [part for part in PARTS if part not in self.drawn]
         if given == ["train"]:

@@ -58,20 +58,13 @@ class TextTable:
 
     def info(self, folder: Path, options: Options) -> DatasetInfo:
         """The facts, of the rows as they are read."""
-        whole = _whole(self, options)
-        return DatasetInfo(
-            name=str(self.path),
+        return _whole(self, options).info(
+            self.path,
+            "The texts of a CSV file.",
             kind="text",
-            description=f"The texts of a CSV file. {whole.told()}",
             image_shape=None,
-            num_classes=len(whole.label_names),
-            label_names=whole.label_names,
             mean=None,
             std=None,
-            splits=whole.sizes(),
-            source=str(self.path.resolve()),
-            licence="its owner's",
-            citation="",
         )
 
     def read(self, split: str, folder: Path, options: Options) -> tuple[np.ndarray, np.ndarray]:

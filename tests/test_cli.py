@@ -467,6 +467,38 @@ def test_train_passes_on_what_was_asked(fit, small_preset, in_empty_folder):
     assert options_again["resume"] and not options_again["overwrite"]
 
 
+def test_train_takes_any_argument_of_the_model(fit, small_preset, in_empty_folder):
+    asked = ["--set", "variant=thesis", "--set", "num_decoder_blocks=2", "--set", "residual=null"]
+    done = qrkt("train", small_preset, *asked, "--xla", "--tensorboard", "--freeze-circuits")
+    model, _, _, options = fit[0]
+    assert (model.variant, model.num_decoder_blocks, model.residual) == ("thesis", 2, None)
+    assert not model.trainable_circuits
+    assert options["jit_compile"] is True and options["tensorboard"]
+    assert options["output_dir"].name.startswith("small_frozen_variant_thesis_num_decoder_blocks_2")
+    command = shlex.split(done.stderr.splitlines()[-1])
+    qrkt(*command[1:])
+    assert fit[1][0].get_config() == model.get_config()
+    assert fit[1][3]["jit_compile"] is True and fit[1][3]["tensorboard"]
+
+    assert refused("train", small_preset, "--set", "no-name=1").endswith("Received: 'no-name=1'")
+    assert refused("train", small_preset, "--set", "width=8").endswith("Received: width=8")
+
+
+def test_a_gan_hears_of_xla_too(monkeypatch, gan_run, in_empty_folder):
+    from qrkt_keras import training
+
+    calls = []
+
+    def interrupted(*arguments, **options):
+        calls.append(options)
+        raise training.TrainingInterrupted
+
+    monkeypatch.setattr(training, "fit_gan", interrupted)
+    for flags in ([], ["--xla"]):
+        assert qrkt("train", gan_run[0].parent / "small", *flags).exit_code == 130
+    assert [options["jit_compile"] for options in calls] == [False, True]
+
+
 def test_the_seed_is_that_of_the_weights_too(fit, small_preset, in_empty_folder):
     for seed in (1, 1, 2):
         qrkt("train", small_preset, "--seed", seed)

@@ -65,9 +65,6 @@ def prepare(
             raise NotImplementedError
 
     Made.name = name
-    # Of a module in a package TFDS looks for the checksums beside it, for which it needs
-    # importlib_resources, and that it does not declare.
-    Made.__module__ = "made"
     builder = Made(data_dir=place)
     builder.download_and_prepare()
     return Path(builder.data_dir)

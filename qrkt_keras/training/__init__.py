@@ -1,4 +1,4 @@
-"""Recipes, checkpoints, scores, pictures, GANs' losses and measures, and the training jobs."""
+"""Recipes, checkpoints, scores, pictures, GANs' losses and measures, strategies, and the jobs."""
 
 from qrkt_keras.training.checkpoints import (
     Checkpoint,
@@ -39,6 +39,7 @@ from qrkt_keras.training.progress import ProgressBar
 from qrkt_keras.training.recipes import THESIS, GANRecipe, Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture
 from qrkt_keras.training.schedules import warmup_cosine
+from qrkt_keras.training.strategies import STRATEGIES, WorkerLostError, is_chief, make_strategy
 from qrkt_keras.training.tfgan import TFGANModules, tfgan_modules
 from qrkt_keras.training.train import TrainingResult, fit
 from qrkt_keras.training.train_gan import GANResult, fit_gan
@@ -57,6 +58,7 @@ __all__ = [
     "KernelDistance",
     "ProgressBar",
     "Recipe",
+    "STRATEGIES",
     "SampleGrids",
     "Scores",
     "TFGANModules",
@@ -65,6 +67,7 @@ __all__ = [
     "TrainingInterrupted",
     "TrainingResult",
     "ValidationScores",
+    "WorkerLostError",
     "atomic_write",
     "classification_scores",
     "confusion_picture",
@@ -78,9 +81,11 @@ __all__ = [
     "history_picture",
     "image_grid",
     "inception_score",
+    "is_chief",
     "kernel_distance",
     "macro_auc",
     "make_predictor",
+    "make_strategy",
     "measure_images",
     "model_state",
     "probabilities_from_logits",

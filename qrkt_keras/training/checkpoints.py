@@ -405,6 +405,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             then the earlier epoch. An epoch whose log is NaN is not the best. With None there is no
             best epoch.
         mode: `"max"`, `"min"`, or `"auto"`: least for names that end in `loss`, most for others.
+        num_replicas: Devices that train together. With another number a job can be continued, but
+            not bit for bit.
+        writes: Whether this process writes the file. Of several, one does; all keep the state.
 
     Attributes:
         epoch: Epochs finished.
@@ -420,6 +423,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         identity: Mapping[str, Any],
         monitor: str | None = "val_auc",
         mode: str = "auto",
+        num_replicas: int = 1,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         if mode not in ("auto", "max", "min"):
@@ -434,6 +439,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
         self.best_epoch = 0
         self.seconds = 0.0
+        self._environment = environment(num_replicas)
+        self._writes = writes
         self._best: dict[str, np.ndarray] = {}
         self._since = 0.0
         self._is_saved = False
@@ -463,7 +470,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"The job in {self.path} is another one and cannot be continued by this. "
                 f"Received: {'; '.join(differences)}"
             )
-        changed = _differences(metadata["environment"], environment())
+        changed = _differences(metadata["environment"], self._environment)
         if changed:
             warnings.warn(
                 "The job continues in another environment, so its weights will not be bit for bit "
@@ -557,24 +564,28 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         )
 
     def _save(self, state: Mapping[str, np.ndarray]) -> None:
+        self._is_saved = True
+        if not self._writes:
+            return
         arrays = dict(state) | generator_state()
         arrays |= {f"best/{name}": array for name, array in self._best.items()}
         metadata = {
             "kind": "training",
             "identity": self.identity,
-            "environment": environment(),
+            "environment": self._environment,
             "epoch": self.epoch,
             "history": self.history,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
         }
         write_checkpoint(self.path, arrays, metadata)
-        self._is_saved = True
 
 
-def environment() -> dict[str, str]:
-    """What changes the last bits of a computation: versions, machine kind, number of cores."""
+def environment(num_replicas: int = 1) -> dict[str, str]:
+    """What changes the last bits of a computation: versions, machine kind, cores, replicas."""
     return {
+        # Not for one: files of before there were several do not say it.
+        **({} if num_replicas == 1 else {"replicas": str(num_replicas)}),
         "keras": keras.__version__,
         "backend": f"{keras.backend.backend()} {_backend_version()}",
         "numpy": np.__version__,

@@ -6,12 +6,13 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from qrkt_keras import data as datasets
+from qrkt_keras.training import strategies
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
 from qrkt_keras.training.evaluation import ValidationScores, make_predictor
 from qrkt_keras.training.job import (
@@ -26,6 +27,9 @@ from qrkt_keras.training.job import (
 from qrkt_keras.training.metrics import Scores, classification_scores, probabilities_from_logits
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 REPORTS = ("history.json", "scores.json", "history.png", "confusion.png")
 
@@ -74,6 +78,7 @@ def fit(
     label_names: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     jit_compile: bool | str = "auto",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> TrainingResult:
     """Trains a classifier and reports on it.
 
@@ -107,6 +112,9 @@ def fit(
         data_dir: Where the data set is; see `data.arrays`.
         jit_compile: Whether to compile the training step with XLA. `"auto"` leaves it to Keras,
             which does so on accelerators only, and where the model allows it.
+        strategy: What `make_strategy` returned, under whose `scope` the model was built. Each
+            replica takes its part of every batch; at dropout 0 the result is that of one device, up
+            to float error. Of several workers the chief writes the files; all return the result.
 
     Returns:
         The scores and the history.
@@ -119,6 +127,7 @@ def fit(
         TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
         FloatingPointError: If the loss, an output or a weight stops being a number; the last good
             epoch's checkpoint stays.
+        WorkerLostError: If another worker is gone, or the chief has refused the job.
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
@@ -132,17 +141,25 @@ def fit(
         raise ValueError(
             f"The model must be built: call it once, or build it. Received: {model.name!r}"
         )
-    folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
-
-    model.compile(
-        optimizer=recipe.make_optimizer(steps * recipe.epochs),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        steps_per_execution=steps_per_execution(steps),
-        jit_compile=jit_compile,
+    strategies.check_job(model, strategy, batch_size=recipe.batch_size, jit_compile=jit_compile)
+    folder, is_chief = Path(output_dir), strategies.is_chief(strategy)
+    strategies.chief_first(
+        strategy,
+        lambda: prepared_folder(folder, REPORTS, resume=resume, overwrite=overwrite),
     )
-    # Variables made while the training step is traced would have it traced twice.
-    model.optimizer.build(model.trainable_variables)
+
+    with strategies.scope(strategy):
+        model.compile(
+            optimizer=recipe.make_optimizer(steps * recipe.epochs),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            steps_per_execution=strategies.steps_at_once(strategy, steps_per_execution(steps)),
+            jit_compile=jit_compile,
+        )
+        # Variables made while the training step is traced would have it traced twice.
+        model.optimizer.build(model.trainable_variables)
+    if strategy is not None:
+        strategies.reduce_before_clipping(model.optimizer)
     predict = make_predictor(model, min(256, len(splits["validation"][1])))
     _check_outputs(predict(splits["validation"][0]), names)
 
@@ -157,8 +174,11 @@ def fit(
             **(identity or {}),
         },
         monitor=recipe.monitor,
+        num_replicas=strategies.num_replicas(strategy),
+        writes=is_chief,
     )
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
+    strategies.check_epoch(strategy, start, checkpoint.path)
     run(
         model,
         splits["train"],
@@ -169,6 +189,7 @@ def fit(
         epochs=recipe.epochs,
         before=[ValidationScores(predict, *splits["validation"]), *callbacks],
         progress=progress,
+        strategy=strategy,
     )
     checkpoint.restore_best(model)
     scores = {
@@ -184,7 +205,7 @@ def fit(
         seconds=checkpoint.seconds,
         output_dir=folder,
     )
-    _report(result, recipe, names)
+    strategies.chief_first(strategy, lambda: _report(result, recipe, names))
     return result
 
 

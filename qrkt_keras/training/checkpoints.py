@@ -439,7 +439,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
         self.best_epoch = 0
         self.seconds = 0.0
-        self._environment = environment(num_replicas)
+        self._num_replicas = num_replicas
         self._writes = writes
         self._best: dict[str, np.ndarray] = {}
         self._since = 0.0
@@ -470,7 +470,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"The job in {self.path} is another one and cannot be continued by this. "
                 f"Received: {'; '.join(differences)}"
             )
-        changed = _differences(metadata["environment"], self._environment)
+        changed = _differences(metadata["environment"], self._environment())
         if changed:
             warnings.warn(
                 "The job continues in another environment, so its weights will not be bit for bit "
@@ -563,6 +563,11 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             f"rate or a longer warm-up. Received: {received}"
         )
 
+    def _environment(self) -> dict[str, str]:
+        # Not of one replica: files of before there were several do not say it.
+        several = {} if self._num_replicas == 1 else {"replicas": str(self._num_replicas)}
+        return environment() | several
+
     def _save(self, state: Mapping[str, np.ndarray]) -> None:
         self._is_saved = True
         if not self._writes:
@@ -572,7 +577,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         metadata = {
             "kind": "training",
             "identity": self.identity,
-            "environment": self._environment,
+            "environment": self._environment(),
             "epoch": self.epoch,
             "history": self.history,
             "best_epoch": self.best_epoch,
@@ -581,11 +586,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         write_checkpoint(self.path, arrays, metadata)
 
 
-def environment(num_replicas: int = 1) -> dict[str, str]:
-    """What changes the last bits of a computation: versions, machine kind, cores, replicas."""
+def environment() -> dict[str, str]:
+    """What changes the last bits of a computation: versions, machine kind, number of cores."""
     return {
-        # Not for one: files of before there were several do not say it.
-        **({} if num_replicas == 1 else {"replicas": str(num_replicas)}),
         "keras": keras.__version__,
         "backend": f"{keras.backend.backend()} {_backend_version()}",
         "numpy": np.__version__,

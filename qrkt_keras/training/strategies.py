@@ -51,7 +51,7 @@ def make_strategy(
         devices: Names of the devices of `"mirrored"`, such as `["GPU:0", "GPU:2"]`.
 
     Returns:
-        The strategy, or None. `"multiworker"` waits for the other workers, up to an hour.
+        The strategy, or None. `"multiworker"` waits for the other workers.
 
     Raises:
         ValueError: If the name is unknown, a device is not there, `TF_CONFIG` is missing or wrong,

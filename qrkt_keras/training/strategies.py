@@ -35,8 +35,8 @@ _EXAMPLE = (
 _STREAM = 0x3779B1
 
 
-class WorkerLostError(RuntimeError):
-    """Another worker is gone, or has refused the job; the message says how to go on."""
+class WorkerLostError(ConnectionError):
+    """Another worker is gone, or the chief could not go on; the message says what to do."""
 
 
 def make_strategy(
@@ -132,9 +132,18 @@ def check_tf_config(text: str | None) -> None:
         refuse(f"TF_CONFIG's task must have an 'index' from 0 to {num - 1}")
 
 
-def scope(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContextManager[Any]:
-    """Where a model must be built; for no strategy, a scope that does nothing."""
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+@contextlib.contextmanager
+def scope(strategy: tf.distribute.Strategy | None) -> Iterator[None]:
+    """Where a model must be built; for no strategy, a scope that does nothing.
+
+    Raises:
+        WorkerLostError: If another worker is gone: weights begin with the chief's.
+    """
+    if strategy is None:
+        yield
+        return
+    with _lost_workers(), strategy.scope():
+        yield
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
@@ -163,11 +172,22 @@ def num_replicas(strategy: tf.distribute.Strategy | None) -> int:
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
-def steps_at_once(strategy: tf.distribute.Strategy | None, steps: int) -> int:
-    """How many of so many steps a call of the train function can run."""
-    # With several replicas TensorFlow 2.18 runs Keras' loop of several steps into an
-    # InvalidArgumentError (a placeholder that nobody feeds).
-    return steps if strategy is None or is_multiworker(strategy) else 1
+def steps_at_once(
+    strategy: tf.distribute.Strategy | None, steps: int, *, widths_vary: bool = False
+) -> int:
+    """How many of so many steps a call of the train function can run.
+
+    Args:
+        strategy: The job's, if it has one.
+        steps: How many it runs on one device.
+        widths_vary: Whether not all batches have the same shape.
+    """
+    if strategy is None:
+        return steps
+    # On one machine TensorFlow 2.18 runs Keras' loop of several steps into an InvalidArgumentError
+    # (a placeholder that nobody feeds). Between machines it gathers the gradient of an embedding,
+    # of which there is one row a token, and within a call these must be equally many in each step.
+    return steps if is_multiworker(strategy) and not widths_vary else 1
 
 
 def check_job(
@@ -284,10 +304,13 @@ def _lost_workers() -> Iterator[None]:
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        # Of a page of places in TensorFlow, and of the connections' own, what happened.
+        _, _, reason = error.message.rpartition("Collective ops is aborted by: ")
+        reason, _, _ = reason.partition("\n")
         raise WorkerLostError(
-            "Another worker is gone, so this one stops. The last epoch's checkpoint is safe. Start "
-            "all workers again, with the same call and resume=True (on the command line: "
-            f"--resume). Received: {error}"
+            "Another worker is gone, so this one stops. All epochs but the one under way are safe: "
+            "start all workers again, with the same call and resume=True (on the command line: "
+            f"--resume). Received: {reason}"
         ) from error
 
 
@@ -311,8 +334,7 @@ def chief_first(strategy: tf.distribute.Strategy | None, action: Callable[[], An
         raise error
     if failed[0]:
         raise WorkerLostError(
-            "The chief has refused the job: its own message says why. Received: a refusal from "
-            "the chief"
+            "The chief could not go on: its own message says why. Received: an error on the chief"
         )
 
 

@@ -191,7 +191,7 @@ def fit(
         TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
         FloatingPointError: If the loss, an output or a weight stops being a number; the last good
             epoch's checkpoint stays.
-        WorkerLostError: If another worker is gone, or the chief has refused the job.
+        WorkerLostError: If another worker is gone, or the chief could not go on.
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
@@ -236,7 +236,9 @@ def fit(
             optimizer=recipe.make_optimizer(total_steps, schedule),
             loss=recipe.make_loss(),
             metrics=[accuracy(name="accuracy")],
-            steps_per_execution=strategies.steps_at_once(strategy, steps_per_execution(steps)),
+            steps_per_execution=strategies.steps_at_once(
+                strategy, steps_per_execution(steps), widths_vary=lengths is not None
+            ),
             jit_compile=jit_compile,
         )
         # Variables made while the training step is traced would have it traced twice.
@@ -290,7 +292,7 @@ def fit(
             progress=progress,
             strategy=strategy,
         )
-    if recipe.ema is not None:
+    if recipe.ema is not None and not strategies.is_multiworker(strategy):
         # At its end, Keras' `fit` takes the weights for the average.
         checkpoint.restore(model)
     checkpoint.restore_best(model)

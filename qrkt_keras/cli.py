@@ -7,6 +7,7 @@ come at once and TensorFlow's start-up is neither silent nor chatty.
 from __future__ import annotations
 
 import contextlib
+import enum
 import fnmatch
 import importlib.metadata
 import json
@@ -34,6 +35,8 @@ from qrkt_keras import solvers
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from qrkt_keras.training import (
         FeatureExtractor,
         GANMeasures,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
 GUIDE = "docs/guides/train_save_serve.md"
+DISTRIBUTED_GUIDE = "docs/guides/distributed.md"
 
 PACKAGE = Path(qrkt_keras.__file__).parent
 
@@ -335,6 +339,13 @@ def _arguments(settings: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
+class Strategy(enum.StrEnum):
+    """As `training.STRATEGIES`, which cannot be had without Keras."""
+
+    MIRRORED = "mirrored"
+    MULTIWORKER = "multiworker"
+
+
 @app.command()
 def train(
     preset: Annotated[
@@ -396,6 +407,14 @@ def train(
             "faster, a GAN's slower.",
         ),
     ] = False,
+    strategy_name: Annotated[
+        Strategy | None,
+        typer.Option(
+            "--strategy",
+            help="Train a classifier on all GPUs of this machine, or together with the machines "
+            f"that TF_CONFIG lists, on each of which this command runs: {DISTRIBUTED_GUIDE}.",
+        ),
+    ] = None,
     conditional: Annotated[
         bool, typer.Option("--conditional", help="Train a GAN that is told the class to make.")
     ] = False,
@@ -413,6 +432,11 @@ def train(
     """
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other.")
+    if xla and strategy_name is not None:
+        raise typer.BadParameter(
+            "--xla and --strategy exclude each other: XLA does not compile a step of several "
+            "replicas."
+        )
     if data is not None:
         datasets.info(data)
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
@@ -434,6 +458,7 @@ def train(
         "seed": seed,
     }
     options = {"data": data, **in_recipe, "engine": engine, "features": features}
+    options["strategy"] = strategy_name
     flags = forms + ["--conditional"] * conditional + ["--tensorboard"] * tensorboard
     flags += [word for setting in settings or [] for word in ("--set", setting)] + ["--xla"] * xla
     command = _train_command(preset, flags, options | {"output": output})
@@ -457,12 +482,21 @@ def train(
                 f"that measure GANs. Received: {preset!r}"
             )
         is_gan = kind == "GAN"
+        if is_gan and strategy_name is not None:
+            raise ValueError(
+                "GANs are trained on one device: leave out --strategy. "
+                f"Received: --strategy {strategy_name} with {preset!r}"
+            )
         if is_gan:
             rate = in_recipe.pop("learning_rate")
             in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
         else:
             _only_of_gans(conditional=conditional, features=features)
         recipe = source.recipe.with_given(**in_recipe)
+        # Before anything is computed or read: TensorFlow cannot learn of other machines later.
+        with _status("Looking for devices and workers …"):
+            strategy = training.make_strategy(strategy_name)
+        is_chief = training.is_chief(strategy)
         with _status("Building the model, reading the data …"):
             keras.utils.set_random_seed(recipe.seed)
             changes = arguments | _given({"engine": engine})
@@ -471,36 +505,29 @@ def train(
                 changes["seed"] = recipe.seed
             if conditional:
                 changes["num_classes"] = datasets.info(data).num_classes
-            model = zoo.from_preset(source, load_weights=False, **changes)
+            with training.strategies.scope(strategy):
+                model = zoo.from_preset(source, load_weights=False, **changes)
             if is_gan:
                 network = _feature_network(data, features)
                 own = {"feature_network": network, "jit_compile": xla}
             else:
                 _check_fits(model, name, data)
                 own = {"identity": {"model": model.get_config()}}
-                own |= {"jit_compile": xla or "auto"}
+                own |= {"jit_compile": xla or "auto", "strategy": strategy}
             datasets.arrays(data, "train")  # a data set that is not there stops us here
-        if not quiet:
-            (_say_gan_header if is_gan else _say_header)(name, model, data, recipe, output)
+        if is_chief and not quiet:
+            if is_gan:
+                _say_gan_header(name, model, data, recipe, output)
+            else:
+                _say_header(name, model, data, recipe, output, strategy)
         epochs_begun = []
         callback = keras.callbacks.LambdaCallback(
             # Not earlier: what may still stop the new run must not cost the old one's results.
-            on_train_begin=lambda _: _remove_results(output) if overwrite else None,
+            on_train_begin=lambda _: _remove_results(output) if overwrite and is_chief else None,
             on_epoch_begin=lambda epoch, _: epochs_begun.append(epoch),
         )
-        try:
-            result = (training.fit_gan if is_gan else training.fit)(
-                model,
-                data,
-                recipe,
-                output_dir=output,
-                **own,
-                tensorboard=tensorboard,
-                resume=resume,
-                overwrite=overwrite,
-                callbacks=[callback],
-                progress=not quiet,
-            )
+
+        def write_results() -> None:
             if not epochs_begun:
                 _say("The run had finished already: nothing was left to train.")
             with _status("Writing the preset and the SavedModel …"):
@@ -515,6 +542,21 @@ def train(
                     overwrite=True,
                 )
                 serving.export_for_serving(model, output / SAVED_MODEL, overwrite=True)
+
+        try:
+            result = (training.fit_gan if is_gan else training.fit)(
+                model,
+                data,
+                recipe,
+                output_dir=output,
+                **own,
+                tensorboard=tensorboard,
+                resume=resume,
+                overwrite=overwrite,
+                callbacks=[callback],
+                progress=not quiet,
+            )
+            training.strategies.chief_first(strategy, write_results)
         except KeyboardInterrupt:
             _say(
                 f"Interrupted. What was trained is safe in {output}. To continue:\n"
@@ -524,6 +566,8 @@ def train(
             )
             raise typer.Exit(_INTERRUPTED) from None
 
+    if not is_chief:
+        return
     if not quiet:
         _say()
     if is_gan:
@@ -566,7 +610,14 @@ def _remove_results(output: Path) -> None:
             shutil.rmtree(output / folder)
 
 
-def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path) -> None:
+def _say_header(
+    name: str,
+    model: QViT,
+    data: str,
+    recipe: Recipe,
+    output: Path,
+    strategy: tf.distribute.Strategy | None,
+) -> None:
     total, quantum = model.count_params(), model.num_quantum_params
     if model.pqcs:
         engines = ", ".join(sorted({layer.plan.engine for layer in model.pqcs}))
@@ -588,8 +639,11 @@ def _say_header(name: str, model: QViT, data: str, recipe: Recipe, output: Path)
         f"{sizes['test']:,} to test, {_examples(kind, shape, model.num_classes)}",
         "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.batch_size} {kind}s, "
         f"{recipe.optimizer}, rate {recipe.learning_rate:g} ({schedule}){clip}, seed {recipe.seed}",
-        "output": str(output),
     }
+    if strategy is not None:
+        replicas = strategy.num_replicas_in_sync
+        lines["replicas"] = f"{replicas}, of {recipe.batch_size // replicas} {kind}s a step each"
+    lines["output"] = str(output)
     width = max(map(len, lines))
     for word, line in lines.items():
         _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))

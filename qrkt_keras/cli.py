@@ -972,8 +972,11 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
         stride = config.get("patch_stride") or patch
         tokens = math.prod(1 + (side - patch) // stride for side in sides)
         embedding = (patch * patch * channels + 1 + tokens) * hidden
+        sums = config.get("depth_multiplier", 1)
+        pooling = tokens * sums * hidden if config.get("pooling") == "depthwise" else 0
     else:
         embedding = (config["vocab_size"] + config["max_length"]) * hidden
+        sums, pooling = 1, 0
     if config["quantum"]:
         per_qubit = angles[config["template"]]
         encoding = hidden * hidden * config.get("trainable_encoding", False)
@@ -1002,7 +1005,8 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
         + decoders * (3 * normalization + stage + cross * projection)
         # A decoded text is not normalised again.
         + (streams if class_name == "QViT" else 1) * normalization
-        + (hidden + 1) * config["num_classes"]
+        + pooling
+        + (sums * hidden + 1) * config["num_classes"]
     )
     qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * cross * hidden
     has_circuits = config["quantum"] and config["template"] != "identity"

@@ -233,6 +233,7 @@ def test_list_shows_the_measured_accuracy(tmp_path, monkeypatch):
         {"solver": ["rk2_learned", "rk2_gated"], "num_ode_blocks": 2},
         {"patch_size": 4, "patch_stride": 1, "template": "identity"},
         {"num_decoder_blocks": 2, "project_cross_attention": True, "trainable_encoding": True},
+        {"pooling": "depthwise", "depth_multiplier": 3},
     ],
     ids=str,
 )

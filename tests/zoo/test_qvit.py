@@ -678,6 +678,28 @@ class TestOptions:
         again = QViT.from_config(json.loads(json.dumps(model.get_config())))
         assert again.num_tokens == 9
 
+    def test_pooling_that_knows_places(self):
+        mean, places = small(), small(pooling="depthwise", depth_multiplier=2)
+        tokens, hidden, classes = mean.num_tokens, mean.hidden_dim, mean.num_classes
+        more = 2 * tokens * hidden + hidden * classes
+        assert places.count_params() == mean.count_params() + more
+        again = QViT.from_config(json.loads(json.dumps(places.get_config())))
+        again.set_weights(places.get_weights())
+        images = np.random.default_rng(0).random((2, *places.image_shape), "float32")
+        np.testing.assert_array_equal(np.asarray(again(images)), np.asarray(places(images)))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"pooling": "max"}, "pooling='max'$"),
+            ({"pooling": "depthwise", "depth_multiplier": 0}, "depth_multiplier=0$"),
+            ({"depth_multiplier": 2}, "depth_multiplier=2 with pooling='mean'$"),
+        ],
+    )
+    def test_a_pooling_that_is_none_is_refused(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            small(**arguments)
+
     def test_projected_attention_to_the_memory(self):
         plain = small(num_decoder_blocks=1)
         projected = small(num_decoder_blocks=1, project_cross_attention=True)

@@ -16,7 +16,8 @@ from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.zoo.classifier import (
     Classifier,
     dtype_policy,
-    head,
+    logits,
+    mean_over_tokens,
     names_of_labels,
     number_of_classes,
 )
@@ -181,7 +182,7 @@ class QText(Classifier):
             tokens = transformer.decode(target, tokens, policy, mask)
         super().__init__(
             words,
-            head(tokens, num_classes, policy, mask),
+            logits(mean_over_tokens(tokens, policy, mask), num_classes, policy),
             transformer,
             num_classes=num_classes,
             label_names=label_names,

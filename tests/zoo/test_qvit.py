@@ -707,5 +707,22 @@ class TestOptions:
         assert projected.count_params() == plain.count_params() + 3 * 4
         assert projected.circuits_per_example == plain.circuits_per_example + 3 * 4
 
+    @pytest.mark.parametrize("blocks", [(1, 0), (0, 1)], ids=["encoder", "ode"])
+    def test_the_scale_of_attention(self, blocks):
+        form = dict(zip(("num_encoder_blocks", "num_ode_blocks"), blocks, strict=True))
+        plain, same, sharp = (small(**form, attention_scale=s) for s in (None, 2**-0.5, 4.0))
+        for model in (same, sharp):
+            model.set_weights(plain.get_weights())
+        images = np.random.default_rng(0).random((2, *plain.image_shape), "float32")
+        logits = [np.asarray(model(images)) for model in (plain, same, sharp)]
+        np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)  # heads of two features
+        assert np.abs(logits[2] - logits[0]).max() > 1e-3
+        again = QViT.from_config(json.loads(json.dumps(sharp.get_config())))
+        assert again.attention_scale == 4.0
+
+    def test_a_scale_of_zero_is_refused(self):
+        with pytest.raises(ValueError, match="attention_scale=0$"):
+            small(attention_scale=0)
+
     def test_trainable_encodings(self):
         assert small(trainable_encoding=True).count_params() == small().count_params() + 4 * 16

@@ -77,6 +77,10 @@ class QViT(Classifier):
             that are split and merged as they should be; see `layers.SourceAttention`.
         project_cross_attention: Whether the decoder's attention to the memory has projections for
             queries, keys and values, which the thesis leaves out.
+        attention_scale: What products of queries and keys are multiplied by in encoder and
+            Runge-Kutta blocks; by default the head's width to the power -1/2. Circuits' values lie
+            in [-1, 1], and with that default no score differs from another by more than twice the
+            root of the width: a larger scale lets attention choose.
         pooling: How tokens become the features that are classified: `"mean"`, or `"depthwise"`
             for learned weights of places, see `layers.GlobalDepthwisePooling`.
         depth_multiplier: How many sums of each feature `"depthwise"` makes.
@@ -143,6 +147,7 @@ class QViT(Classifier):
         residual: str | None = None,
         variant: str = "corrected",
         project_cross_attention: bool = False,
+        attention_scale: float | None = None,
         pooling: str = "mean",
         depth_multiplier: int = 1,
         quantum: bool = True,
@@ -177,6 +182,7 @@ class QViT(Classifier):
             residual=residual,
             variant=variant,
             project_cross_attention=project_cross_attention,
+            attention_scale=attention_scale,
             quantum=quantum,
             template=template,
             num_ansatz_layers=num_ansatz_layers,

@@ -961,7 +961,13 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
     """Parameters and qubits of a model, by arithmetic: to build it takes seconds."""
     layers = config.get("num_ansatz_layers", 1)
     # Weights on one qubit; the last layer of `hardware_efficient` has no closing rotation.
-    angles = {"ry_ring": 1, "rx_ring": layers, "hardware_efficient": 3 * layers - 1, "identity": 0}
+    angles = {
+        "ry_ring": 1,
+        "rx_ring": layers,
+        "hardware_efficient": 3 * layers - 1,
+        "hardware_efficient_once": 3 * layers - 1,
+        "identity": 0,
+    }
     if class_name not in ("QViT", "QText") or config["template"] not in angles:
         return None, None
     hidden, inner = config["hidden_dim"], config["mlp_dim"]
@@ -1084,7 +1090,7 @@ def _data_set(name: str) -> str:
 
 @app.command()
 def circuit(
-    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring or hardware_efficient.")],
+    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,
     output: Annotated[

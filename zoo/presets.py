@@ -99,9 +99,7 @@ def arguments(hidden: int, heads: int, inner: int, blocks: tuple, solver: str) -
     }
 
 
-def write(
-    model: zoo.QViT | zoo.QText, family: str, name: str, data: str, recipe: Recipe
-) -> None:
+def write(model: zoo.QViT | zoo.QText, family: str, name: str, data: str, recipe: Recipe) -> None:
     """Writes one preset."""
     folder = PACKAGE / family / "presets" / name
     if not folder.exists():

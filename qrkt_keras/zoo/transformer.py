@@ -29,7 +29,6 @@ from qrkt_keras.layers.projection import (
 )
 from qrkt_keras.layers.runge_kutta_residual import RESIDUALS, solver_config
 from qrkt_keras.layers.source_attention import VARIANTS
-from qrkt_keras.layers.transformer_encoder_block import EPSILON
 from qrkt_keras.solvers import ButcherTableau
 
 # C.-A. Ripanu, QRKT-GAN, 2024: what its text says, and what its code does.
@@ -64,6 +63,7 @@ class Transformer:
     trainable_circuits: bool
     engine: str
     dropout: float
+    epsilon: float
 
     def __post_init__(self) -> None:
         self.hidden_dim = positive_integer("hidden_dim", self.hidden_dim)
@@ -100,6 +100,7 @@ class Transformer:
         self.template = read_template(self.template, self.num_ansatz_layers)
         check_engine(self.engine)
         self.dropout = dropout_rate(self.dropout)
+        self.epsilon = positive_number("epsilon", self.epsilon)
         self.specs = {}
         if self.quantum and self.template != IDENTITY:
             for part, width in (("attention", self.hidden_dim), ("feed_forward", self.mlp_dim)):
@@ -138,7 +139,7 @@ class Transformer:
                 **self._settings(dtype),
             )
             tokens = layer(tokens, mask=mask)
-        return normalization("source_normalization", dtype)(tokens)
+        return self.normalization("source_normalization", dtype)(tokens)
 
     def decode(self, tokens: Any, memory: Any, dtype: keras.DTypePolicy, mask: Any = None) -> Any:
         """Decoder blocks, in which the target attends to the memory; both have the same mask."""
@@ -154,6 +155,10 @@ class Transformer:
             tokens = layer(tokens, memory, target_mask=mask, source_mask=mask)
         return tokens
 
+    def normalization(self, name: str, dtype: keras.DTypePolicy) -> keras.layers.LayerNormalization:
+        """A normalisation as that of the blocks, outside them."""
+        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
+
     def _settings(self, dtype: keras.DTypePolicy) -> dict[str, Any]:
         return {
             "quantum": self.quantum,
@@ -162,6 +167,7 @@ class Transformer:
             "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
+            "epsilon": self.epsilon,
             "dtype": dtype,
         }
 
@@ -173,11 +179,6 @@ class Transformer:
             "solver": listed(self.solver),
             "template": template_config(self.template),
         }
-
-
-def normalization(name: str, dtype: keras.DTypePolicy) -> keras.layers.LayerNormalization:
-    """The normalisation of the blocks, outside them."""
-    return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype, name=name)
 
 
 def listed(value: Any) -> Any:

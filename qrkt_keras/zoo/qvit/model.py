@@ -25,7 +25,7 @@ from qrkt_keras.zoo.classifier import (
     number_of_classes,
 )
 from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
-from qrkt_keras.zoo.transformer import Solver, Transformer, choice, listed, normalization
+from qrkt_keras.zoo.transformer import Solver, Transformer, choice, listed
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -95,6 +95,7 @@ class QViT(Classifier):
             what training them buys.
         engine: Engine that computes the circuits, see `qrkt_keras.execution.ENGINES`.
         dropout: Rate of dropout after the embedding, on the attention weights and on each branch.
+        epsilon: Of all layer normalisations.
         mean: Subtracted from the pixels in [0, 1]; a number, or one a channel.
         std: What the pixels are divided by then; a number, or one a channel.
         label_names: Names of the classes, for SavedModels. By default their numbers.
@@ -157,6 +158,7 @@ class QViT(Classifier):
         trainable_circuits: bool = True,
         engine: str = "auto",
         dropout: float = 0.1,
+        epsilon: float = 1e-6,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         label_names: Sequence[str] | None = None,
@@ -190,6 +192,7 @@ class QViT(Classifier):
             trainable_circuits=trainable_circuits,
             engine=engine,
             dropout=dropout,
+            epsilon=epsilon,
         )
         choice("pooling", pooling, POOLINGS)
         depth_multiplier = positive_integer("depth_multiplier", depth_multiplier)
@@ -224,7 +227,7 @@ class QViT(Classifier):
         if transformer.num_decoder_blocks:
             target = embedding("target_embedding")(pixels)
             tokens = transformer.decode(target, tokens, policy)
-            tokens = normalization("target_normalization", policy)(tokens)
+            tokens = transformer.normalization("target_normalization", policy)(tokens)
         if pooling == "mean":
             features = mean_over_tokens(tokens, policy)
         else:

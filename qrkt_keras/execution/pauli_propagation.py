@@ -729,7 +729,6 @@ class _WeightedSum:
         return ops.reshape(values, (-1, copies, self._shape[1]))
 
 
-
 def _join(parts, axis=-1):
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis)
 

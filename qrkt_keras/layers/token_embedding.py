@@ -15,8 +15,8 @@ class TokenEmbedding(keras.layers.Layer):
     """Embeds the numbers of words, and adds learned positions.
 
     `t_k = Drop(E[i_k] + p_k)` with both tables drawn from a normal distribution, by default of
-    standard deviation `1 / sqrt(hidden_dim)`. Source: Comajoan Cara et al., *Quantum vision transformers for
-    quark-gluon classification*, Axioms 2024.
+    standard deviation `1 / sqrt(hidden_dim)`. Source: Comajoan Cara et al., *Quantum vision
+    transformers for quark-gluon classification*, Axioms 2024.
 
     Args:
         vocab_size: How many numbers there are; 0 is padding.

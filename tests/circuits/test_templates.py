@@ -344,7 +344,8 @@ class TestBuilding:
             (
                 lambda: templates.get("qft", 3),
                 ValueError,
-                "are hardware_efficient, hardware_efficient_once, rx_ring, ry_ring. Received: name='qft'$",
+                "are hardware_efficient, hardware_efficient_once, rx_ring, ry_ring. "
+                "Received: name='qft'$",
             ),
             (lambda: templates.get("patch", 8), ValueError, "Received: name='patch'$"),
             (lambda: templates.get(["rx_ring"], 8), TypeError, r"Received: name=\['rx_ring'\]$"),

@@ -231,7 +231,8 @@ class QViT(Classifier):
         if pooling == "mean":
             features = mean_over_tokens(tokens, policy)
         else:
-            features = GlobalDepthwisePooling(depth_multiplier, dtype=policy, name="pooling")(tokens)
+            pool = GlobalDepthwisePooling(depth_multiplier, dtype=policy, name="pooling")
+            features = pool(tokens)
         super().__init__(
             images,
             logits(features, num_classes, policy),

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from qrkt_keras import data as datasets
-from qrkt_keras.training.job import without_nan, write_json
+from qrkt_keras.training.job import several_models, without_nan, write_json
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import folds_picture
 from qrkt_keras.training.train import Arrays, TrainingResult, fit
@@ -60,6 +60,7 @@ class CrossValidationResult:
         return {"mean": mean, "std": std, "folds": without_nan(self.values(measure, split))}
 
 
+@several_models()
 def cross_validate(
     make_model: Callable[[], keras.Model],
     data: str | Mapping[str, Arrays],

@@ -158,8 +158,8 @@ def fit_gan(
     Args:
         model: A `zoo.GAN`.
         data: The name of a data set or its path, see `data.arrays`, whose images are resized to the
-            model's, or uint8 images `(n, height, width, channels)`; for a GAN with classes a tuple of those and
-            of integer labels `(n,)`.
+            model's, or uint8 images `(n, height, width, channels)`; for a GAN with classes a tuple
+            of those and of integer labels `(n,)`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
         feature_network: What generated images are measured by: a `zoo.FeatureNetwork`, or an

@@ -24,7 +24,8 @@ from qrkt_keras.training import (
     comparison_picture,
     fit,
 )
-from qrkt_keras.zoo.controls import CONTROLS, QUANTUM, Control, matched_widths
+from qrkt_keras.training.job import several_models
+from qrkt_keras.zoo.controls import CONTROLS, QUANTUM, matched_widths
 from qrkt_keras.zoo.examples import Examples, examples_for
 from qrkt_keras.zoo.presets import Preset, from_preset, model_classes, read_preset
 from qrkt_keras.zoo.runs import PRESET, finish_run, is_finished, read_run, record_runs, run_missing
@@ -249,9 +250,7 @@ def _run(
 
     def record(job: tuple[_Form, int]) -> None:
         form = job[0]
-        rows[job] = read_run(
-            folders[job], preset=form.preset, model=form.title, counts=form.counts
-        )
+        rows[job] = read_run(folders[job], preset=form.preset, model=form.title, counts=form.counts)
         record_runs(folder / RESULTS, [rows[job]])
 
     def run(job: tuple[_Form, int], where: Path) -> None:
@@ -271,7 +270,8 @@ def _run(
             record(job)
     if progress and rows:
         console.print(f"{len(rows)} of {len(folders)} runs are finished")
-    run_missing(folders, run)
+    with several_models():
+        run_missing(folders, run)
     models = tuple(
         ComparedModel(
             form.preset,
@@ -291,9 +291,7 @@ def _run(
         seeds = sorted({seed for _, seed in folders})
         told = f"{', '.join(map(str, seeds))}"
         told = f"mean and standard deviation of seeds {told}" if len(seeds) > 1 else f"seed {told}"
-        comparison_picture(
-            reached, folder / PICTURE, title=f"{forms[0].examples.data}: {told}"
-        )
+        comparison_picture(reached, folder / PICTURE, title=f"{forms[0].examples.data}: {told}")
     return result
 
 
@@ -392,9 +390,7 @@ def _check_lists(**lists: Sequence[Any]) -> None:
             raise ValueError(f"A seed is an integer of at least 0. Received: seed={seed!r}")
 
 
-def _check_class(
-    source: Preset, preset: str | os.PathLike[str], controls: Sequence[str]
-) -> None:
+def _check_class(source: Preset, preset: str | os.PathLike[str], controls: Sequence[str]) -> None:
     model_class = model_classes()[source.class_name]
     taken = inspect.signature(model_class).parameters.keys()
     received = f"Received: {os.fspath(preset)!r}, {source.class_name}"
@@ -432,9 +428,7 @@ def _check_terms(forms: Sequence[_Form]) -> None:
         )
 
 
-def _check_folder(
-    folder: Path, folders: Mapping[tuple[_Form, int], Path], *, resume: bool
-) -> None:
+def _check_folder(folder: Path, folders: Mapping[tuple[_Form, int], Path], *, resume: bool) -> None:
     """Whether what is there belongs to this comparison."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir must be a folder. Received: output_dir={folder}")

@@ -35,6 +35,11 @@ class Examples:
         """The data set's facts."""
         return datasets.info(self.data, **self.options)
 
+    @property
+    def told(self) -> str:
+        """What they are, such as `8×8×1 images of 10 classes`."""
+        return _told(self.info.kind, self.info.image_shape, self.info.num_classes)
+
     def arrays(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Examples and labels of a split."""
         return datasets.arrays(self.data, split, **self.options)
@@ -82,8 +87,8 @@ class Examples:
         received = f"Received: preset={name!r}, data={self.data!r}"
         if takes != has:
             raise ValueError(
-                f"The preset and the data set do not fit: {name} takes {described(*takes)}, "
-                f"{self.data} has {described(*has)}. {received}"
+                f"The preset and the data set do not fit: {name} takes {_told(*takes)}, "
+                f"{self.data} has {_told(*has)}. {received}"
             )
         names = getattr(model, "label_names", None)
         # Of a known data set the names are spelt as TFDS likes; of your own they are what you say.
@@ -150,7 +155,6 @@ def examples_for(
     return Examples(source, data, options)
 
 
-def described(kind: str, shape: Sequence[int] | None, num_classes: int) -> str:
-    """Examples in words, such as `8×8×1 images of 10 classes`."""
+def _told(kind: str, shape: Sequence[int] | None, num_classes: int) -> str:
     size = "" if shape is None else "×".join(map(str, shape)) + " "
     return f"{size}{kind}s of {num_classes} classes"

@@ -95,9 +95,7 @@ def is_finished(folder: str | os.PathLike[str]) -> bool:
     return all(file.is_file() for file in written)
 
 
-def run_missing(
-    folders: Mapping[Job, Path], run: Callable[[Job, Path], None]
-) -> dict[Job, Path]:
+def run_missing(folders: Mapping[Job, Path], run: Callable[[Job, Path], None]) -> dict[Job, Path]:
     """Runs what is not finished.
 
     Args:

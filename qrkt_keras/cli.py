@@ -893,7 +893,9 @@ def compare(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder of this comparison.", show_default="runs/compare_DATA, or _PRESET"),
+        typer.Option(
+            help="Folder of this comparison.", show_default="runs/compare_DATA, or _PRESET"
+        ),
     ] = None,
     resume: Annotated[
         bool,

@@ -28,7 +28,15 @@ from qrkt_keras.training.job import several_models
 from qrkt_keras.zoo.controls import CONTROLS, QUANTUM, matched_widths
 from qrkt_keras.zoo.examples import Examples, examples_for
 from qrkt_keras.zoo.presets import Preset, from_preset, model_classes, read_preset
-from qrkt_keras.zoo.runs import PRESET, finish_run, is_finished, read_run, record_runs, run_missing
+from qrkt_keras.zoo.runs import (
+    PRESET,
+    finish_run,
+    finished_runs,
+    name_of,
+    read_run,
+    record_runs,
+    run_missing,
+)
 
 RESULTS = "results.csv"
 PICTURE = "accuracy.png"
@@ -265,9 +273,8 @@ def _run(
             return
         record(job)
 
-    for job in folders:
-        if is_finished(folders[job]):
-            record(job)
+    for job in finished_runs(folders):
+        record(job)
     if progress and rows:
         console.print(f"{len(rows)} of {len(folders)} runs are finished")
     with several_models():
@@ -336,7 +343,7 @@ def _forms(
 ) -> list[_Form]:
     """A preset's model with circuits, and the forms of it that are its controls."""
     source = examples.source
-    name = source.folder.parent.name if source.folder.name == PRESET else source.name
+    name = name_of(source)
     common = {**examples.arguments(), **settings}
     forms: list[_Form] = []
     for key, control in {"quantum": QUANTUM, **{key: CONTROLS[key] for key in controls}}.items():
@@ -396,8 +403,9 @@ def _check_class(source: Preset, preset: str | os.PathLike[str], controls: Seque
     received = f"Received: {os.fspath(preset)!r}, {source.class_name}"
     if model_class.recipe_class is not Recipe:
         raise ValueError(
-            "Classifiers are compared here, by accuracy; the script zoo/qrkt_gan/compare.py "
-            f"compares GANs, by FID and KID. {received}"
+            "Classifiers are compared here, by accuracy. GANs are by FID: `qrkt train --classical` "
+            "trains a twin, `qrkt evaluate` measures, and the script zoo/qrkt_gan/compare.py does "
+            f"both for all forms. {received}"
         )
     if not taken >= _FORMS:
         raise ValueError(f"A comparison is of models with circuits. {received}")
@@ -437,9 +445,8 @@ def _check_folder(folder: Path, folders: Mapping[tuple[_Form, int], Path], *, re
             "The folder is not empty: resume=True (on the command line --resume) continues the "
             f"comparison in it, or choose another one. Received: {folder}"
         )
-    for (form, seed), where in folders.items():
-        if not is_finished(where):
-            continue  # `fit` looks at what is there of it
+    # Of what is not finished `fit` sees whether it is the same job.
+    for (form, seed), where in finished_runs(folders).items():
         found = read_preset(where / PRESET)
         config = json.loads(json.dumps(form.model.get_config()))
         wanted = {name: config.get(name) for name in found.config}

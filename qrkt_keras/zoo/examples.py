@@ -14,6 +14,7 @@ from qrkt_keras import data as datasets
 from qrkt_keras.data import DatasetInfo
 from qrkt_keras.training import Recipe
 from qrkt_keras.zoo.presets import Preset, model_classes
+from qrkt_keras.zoo.runs import name_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Examples:
         Raises:
             ValueError: If they do not fit.
         """
-        name, info = name or self.source.name, self.info
+        name, info = name or name_of(self.source), self.info
         takes = (
             "text" if hasattr(model, "vectorize") else "image",
             getattr(model, "image_shape", None),
@@ -134,7 +135,7 @@ def examples_for(
     if data is None and source.data is None:
         raise ValueError(
             f"The preset does not say its data set: name one with data= (on the command line "
-            f"--data). Received: {source.name!r}"
+            f"--data). Received: {name_of(source)!r}"
         )
     options = dict(options or {})
     if data in (None, source.data):
@@ -145,9 +146,10 @@ def examples_for(
     has = "images" if "channels" in taken else "texts" if "text_column" in taken else None
     takes = "images" if shape else "texts"
     if has not in (None, takes):
+        name = name_of(source)
         raise ValueError(
-            f"The preset and the data set do not fit: {source.name} takes {takes}, {data} has "
-            f"{has}. Received: preset={source.name!r}, data={data!r}"
+            f"The preset and the data set do not fit: {name} takes {takes}, {data} has {has}. "
+            f"Received: preset={name!r}, data={data!r}"
         )
     if shape and data not in datasets.list():
         derived = {"image_size": list(shape[:2]), "channels": shape[2]}

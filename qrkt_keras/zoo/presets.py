@@ -188,7 +188,9 @@ def read_recipe(
     >>> zoo.read_recipe("qvit_rk4_mnist").epochs
     65
     """
-    if Path(source).is_file() or Path(source).suffix == ".json":
+    if Path(source).suffix == ".json" and not Path(source).exists():
+        raise PresetError(f"There is no such file. Received: {os.fspath(source)!r}")
+    if Path(source).is_file():
         content = _read_json(Path(source))
         fields = content.get("recipe", content)
         if not isinstance(fields, dict):

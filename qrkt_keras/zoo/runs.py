@@ -18,7 +18,7 @@ import keras
 
 from qrkt_keras.serving import export_for_serving
 from qrkt_keras.training import GANRecipe, Recipe, atomic_write
-from qrkt_keras.zoo.presets import METADATA, from_preset, read_preset, save_to_preset
+from qrkt_keras.zoo.presets import METADATA, Preset, from_preset, read_preset, save_to_preset
 
 # What is in a run's folder beside what `training.fit` puts there.
 PRESET = "preset"
@@ -45,6 +45,11 @@ COLUMNS = (
 KEY = ("preset", "model", "seed")
 
 Job = TypeVar("Job", bound=Hashable)
+
+
+def name_of(source: Preset) -> str:
+    """The name of a preset; that of a run's preset is the run's."""
+    return source.folder.resolve().parent.name if source.name == PRESET else source.name
 
 
 def finish_run(
@@ -95,26 +100,26 @@ def is_finished(folder: str | os.PathLike[str]) -> bool:
     return all(file.is_file() for file in written)
 
 
-def run_missing(folders: Mapping[Job, Path], run: Callable[[Job, Path], None]) -> dict[Job, Path]:
-    """Runs what is not finished.
+def finished_runs(folders: Mapping[Job, Path]) -> dict[Job, Path]:
+    """Those of the folders in which a run is finished, see `is_finished`."""
+    return {job: folder for job, folder in folders.items() if is_finished(folder)}
+
+
+def run_missing(folders: Mapping[Job, Path], run: Callable[[Job, Path], None]) -> None:
+    """Runs what is not finished, see `is_finished`.
 
     Args:
         folders: Each run's folder.
         run: Makes one run, or continues it.
 
-    Returns:
-        Those of the folders in which a run is finished.
-
     Example:
 
     >>> run_missing({"a": Path("no/such/folder")}, lambda job, folder: print(job, folder))
     a no/such/folder
-    {}
     """
     for job, folder in folders.items():
         if not is_finished(folder):
             run(job, folder)
-    return {job: folder for job, folder in folders.items() if is_finished(folder)}
 
 
 def run_command(*words: object) -> None:

@@ -1258,7 +1258,13 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
     """Parameters and qubits of a model, by arithmetic: to build it takes seconds."""
     layers = config.get("num_ansatz_layers", 1)
     # Weights on one qubit; the last layer of `hardware_efficient` has no closing rotation.
-    angles = {"ry_ring": 1, "rx_ring": layers, "hardware_efficient": 3 * layers - 1, "identity": 0}
+    angles = {
+        "ry_ring": 1,
+        "rx_ring": layers,
+        "hardware_efficient": 3 * layers - 1,
+        "hardware_efficient_once": 3 * layers - 1,
+        "identity": 0,
+    }
     if class_name not in ("QViT", "QText") or config["template"] not in angles:
         return None, None
     hidden, inner = config["hidden_dim"], config["mlp_dim"]
@@ -1269,8 +1275,11 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
         stride = config.get("patch_stride") or patch
         tokens = math.prod(1 + (side - patch) // stride for side in sides)
         embedding = (patch * patch * channels + 1 + tokens) * hidden
+        sums = config.get("depth_multiplier", 1)
+        pooling = tokens * sums * hidden if config.get("pooling") == "depthwise" else 0
     else:
         embedding = (config["vocab_size"] + config["max_length"]) * hidden
+        sums, pooling = 1, 0
     if config["quantum"]:
         per_qubit = angles[config["template"]]
         encoding = hidden * hidden * config.get("trainable_encoding", False)
@@ -1299,7 +1308,8 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
         + decoders * (3 * normalization + stage + cross * projection)
         # A decoded text is not normalised again.
         + (streams if class_name == "QViT" else 1) * normalization
-        + (hidden + 1) * config["num_classes"]
+        + pooling
+        + (sums * hidden + 1) * config["num_classes"]
     )
     qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * cross * hidden
     has_circuits = config["quantum"] and config["template"] != "identity"
@@ -1377,7 +1387,7 @@ def _data_set(name: str) -> str:
 
 @app.command()
 def circuit(
-    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring or hardware_efficient.")],
+    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,
     output: Annotated[

@@ -231,9 +231,11 @@ def test_list_shows_the_measured_accuracy(tmp_path, monkeypatch):
         {"num_decoder_blocks": 2, "quantum": False, "image_shape": (4, 8, 3)},
         {"num_decoder_blocks": 1, "template": "rx_ring", "num_ansatz_layers": 2},
         {"template": "hardware_efficient", "num_ansatz_layers": 3},
+        {"template": "hardware_efficient_once", "num_ansatz_layers": 2},
         {"solver": ["rk2_learned", "rk2_gated"], "num_ode_blocks": 2},
         {"patch_size": 4, "patch_stride": 1, "template": "identity"},
         {"num_decoder_blocks": 2, "project_cross_attention": True, "trainable_encoding": True},
+        {"pooling": "depthwise", "depth_multiplier": 3},
     ],
     ids=str,
 )

@@ -23,6 +23,7 @@ from qrkt_keras.layers.projection import (
     circuit_of_width,
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
@@ -55,6 +56,7 @@ class Transformer:
     residual: str | None
     variant: str
     project_cross_attention: bool
+    attention_scale: float | None
     quantum: bool
     template: str | CircuitSpec | Mapping[str, str]
     num_ansatz_layers: int
@@ -92,6 +94,8 @@ class Transformer:
         choice("variant", self.variant, VARIANTS)
         if self.residual is not None:
             choice("residual", self.residual, RESIDUALS)
+        if self.attention_scale is not None:
+            self.attention_scale = positive_number("attention_scale", self.attention_scale)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", self.num_ansatz_layers)
         self.template = read_template(self.template, self.num_ansatz_layers)
         check_engine(self.engine)
@@ -115,7 +119,11 @@ class Transformer:
         """Encoder and Runge-Kutta blocks, and the normalisation after them."""
         for block in range(self.num_encoder_blocks):
             layer = TransformerEncoderBlock(
-                self.num_heads, self.mlp_dim, name=f"encoder_{block + 1}", **self._settings(dtype)
+                self.num_heads,
+                self.mlp_dim,
+                scale=self.attention_scale,
+                name=f"encoder_{block + 1}",
+                **self._settings(dtype),
             )
             tokens = layer(tokens, mask=mask)
         for block, tableau in enumerate(self._tableaus):
@@ -123,6 +131,7 @@ class Transformer:
                 self.num_heads,
                 self.mlp_dim,
                 solver=tableau,
+                scale=self.attention_scale,
                 share_weights=self.share_weights,
                 residual=self.residual or RESIDUAL_OF_VARIANT[self.variant],
                 name=f"ode_{block + 1}",

@@ -16,7 +16,8 @@ from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.zoo.classifier import (
     Classifier,
     dtype_policy,
-    head,
+    logits,
+    mean_over_tokens,
     names_of_labels,
     number_of_classes,
 )
@@ -61,8 +62,9 @@ class QText(Classifier):
         num_encoder_blocks: Encoder blocks E, see `layers.TransformerEncoderBlock`.
         num_ode_blocks: Runge-Kutta blocks R, see `layers.RungeKuttaTransformerBlock`.
         num_decoder_blocks: Decoder blocks D, see `layers.TransformerDecoderBlock`.
-        solver, share_weights, residual, variant, project_cross_attention: As of `QViT`. The thesis'
-            variant mixes words across a text, padding included.
+        solver, share_weights, residual, variant: As of `QViT`. The thesis' variant mixes words
+            across a text, padding included.
+        project_cross_attention, attention_scale: As of `QViT`.
         quantum, template, num_ansatz_layers, trainable_encoding, trainable_circuits, engine: As of
             `QViT`.
         dropout: Rate of dropout after the embedding, on the attention weights and on each branch.
@@ -118,6 +120,7 @@ class QText(Classifier):
         residual: str | None = None,
         variant: str = "corrected",
         project_cross_attention: bool = False,
+        attention_scale: float | None = None,
         quantum: bool = True,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
@@ -151,6 +154,7 @@ class QText(Classifier):
             residual=residual,
             variant=variant,
             project_cross_attention=project_cross_attention,
+            attention_scale=attention_scale,
             quantum=quantum,
             template=template,
             num_ansatz_layers=num_ansatz_layers,
@@ -181,7 +185,7 @@ class QText(Classifier):
             tokens = transformer.decode(target, tokens, policy, mask)
         super().__init__(
             words,
-            head(tokens, num_classes, policy, mask),
+            logits(mean_over_tokens(tokens, policy, mask), num_classes, policy),
             transformer,
             num_classes=num_classes,
             label_names=label_names,

@@ -195,10 +195,15 @@ def compare(
     >>> from qrkt_keras import zoo
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     result = zoo.compare(
-    ...         ["qvit_rk4_digits"], output_dir=folder, seeds=[0], epochs=1, progress=False
+    ...         ["qvit_rk4_digits"],
+    ...         output_dir=folder,
+    ...         arguments={"solver": "rk1"},
+    ...         seeds=[0],
+    ...         epochs=1,
+    ...         progress=False,
     ...     )
     >>> [(model.title, model.parameters, model.qubits) for model in result.models]
-    [('quantum', 3066, 320), ('classical twin', 7098, 0)]
+    [('quantum', 1194, 80), ('classical twin', 2202, 0)]
     """
     folder = Path(output_dir)
     _check_lists(presets=presets, controls=controls, seeds=seeds)

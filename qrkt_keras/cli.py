@@ -63,7 +63,8 @@ PACKAGE = Path(qrkt_keras.__file__).parent
 # of their tokens.
 BATCH = 64
 
-# What a run's folder holds, beside what `training.fit` puts there.
+# What a run's folder holds, beside what `training.fit` puts there: as in `zoo.runs`, which would
+# load Keras.
 PRESET = "preset"
 SAVED_MODEL = "saved_model"
 
@@ -968,16 +969,22 @@ def _comparison_table(result: ComparisonResult) -> Table:
         "preset", "model", "accuracy", "macro AUC", "parameters", "qubits", "ms a step", "seeds"
     )
     table.columns[1].justify = "left"
+
+    def told(values: Sequence[float], digits: int, factor: int = 1, unit: str = "") -> str:
+        # Of a test split with one class there is no AUC, and no score of what has not been run.
+        return spread([factor * one for one in values], digits) + unit if values else "–"
+
     for model in result.models:
-        steps = [1000 * seconds for seconds in model.values("seconds_per_step")]
-        cells = [f"{model.parameters:,}", f"{model.qubits:,}"]
-        if model.runs:
-            accuracy = spread([100 * share for share in model.values()], 2)
-            auc = spread(model.values("test_macro_auc"), 4)
-            cells = [f"{accuracy}%", auc, *cells, spread(steps, 1)]
-        else:
-            cells = ["–", "–", *cells, "–"]
-        table.add_row(model.preset, model.title, *cells, str(len(model.runs)))
+        table.add_row(
+            model.preset,
+            model.title,
+            told(model.values(), 2, 100, "%"),
+            told(model.values("test_macro_auc"), 4),
+            f"{model.parameters:,}",
+            f"{model.qubits:,}",
+            told(model.values("seconds_per_step"), 1, 1000),
+            str(len(model.runs)),
+        )
     return table
 
 
@@ -1387,7 +1394,9 @@ def _data_set(name: str) -> str:
 
 @app.command()
 def circuit(
-    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")],
+    template: Annotated[
+        str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")
+    ],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,
     output: Annotated[

@@ -587,6 +587,12 @@ def test_an_untrained_preset_answers_nothing(small_preset, in_empty_folder):
     assert not list(in_empty_folder.iterdir())
 
 
+def test_a_run_is_laid_out_as_the_zoo_has_it():
+    from qrkt_keras.zoo import runs
+
+    assert (cli.PRESET, cli.SAVED_MODEL) == (runs.PRESET, runs.SAVED_MODEL)
+
+
 def test_a_run_stands_for_its_preset(small_preset, tmp_path, monkeypatch):
     run = tmp_path / "run"
     (run / "preset").mkdir(parents=True)
@@ -1380,7 +1386,9 @@ def test_the_table_of_a_comparison(monkeypatch, in_empty_folder):
     result = zoo.ComparisonResult(
         (
             zoo.ComparedModel("small", "quantum", 1234, 56, tuple(rows)),
-            zoo.ComparedModel("small", "classical twin", 2345, 0, tuple(rows[:1])),
+            zoo.ComparedModel(
+                "small", "classical twin", 2345, 0, (rows[0] | {"test_macro_auc": ""},)
+            ),
             zoo.ComparedModel("small", "frozen circuits", 1234, 56, ()),
         ),
         {Path("runs/c/small_frozen_seed0"): "The loss is no number. Received: nan"},
@@ -1395,7 +1403,7 @@ def test_the_table_of_a_comparison(monkeypatch, in_empty_folder):
     )
     assert [line.split() for line in lines] == [
         "small quantum 92.00 ± 1.41% 0.9920 ± 0.0014 1,234 56 12.0 ± 0.0 2".split(),
-        "small classical twin 91.00% 0.9910 2,345 0 12.0 1".split(),
+        "small classical twin 91.00% – 2,345 0 12.0 1".split(),
         "small frozen circuits – – 1,234 56 – 0".split(),
     ]
     assert "results.csv, accuracy.png" in done.stdout

@@ -30,9 +30,13 @@ MAX_STRINGS = 4096
 # Up to this many columns, a block-diagonal matrix product beats an elementwise one: it wastes
 # multiplications, but its gradient by the weights is a matrix product too, not a slow reduction.
 _WIDEST_PRODUCT = 128
+# Sums of so many products are a matrix product by what the weights alone make, mostly of zeros.
+_WIDEST_SUM = 1024
 _TOLERANCE = 1e-12
-# What a sine or cosine costs, in multiply-adds.
+# What a sine or cosine costs, in multiply-adds, and how many of a matrix product cost one: in
+# `plan.COEFFICIENTS` those of an engine that is made of matrix products are that much cheaper.
 _TRIGONOMETRY = 10.0
+_PER_MATRIX = 16.0
 _AXES = {"X": ("Y", "Z"), "Y": ("Z", "X"), "Z": ("X", "Y")}
 
 # A factor of a product: ("bloch", qubit, letter), ("cos", rotation) or ("sin", rotation).
@@ -660,7 +664,7 @@ def _is_narrow(sums, fixed) -> bool:
     """Whether the sums are small enough to be one matrix product by weights alone."""
     keys = {key - fixed for values in sums for key in values}
     # A term without a factor of the batch would be a bias.
-    return frozenset() not in keys and len(keys) <= _WIDEST_PRODUCT
+    return frozenset() not in keys and len(keys) <= _WIDEST_SUM
 
 
 class _Sum(LinearMap):
@@ -705,9 +709,9 @@ class _WeightedSum:
             self._places[place] = i
 
     @property
-    def flops(self) -> int:
-        """Multiply-adds for one example and copy."""
-        return self._shape[0] * self._shape[1]
+    def flops(self) -> float:
+        """Multiply-adds for one example and copy, as many elementwise ones as cost the same."""
+        return self._shape[0] * self._shape[1] / _PER_MATRIX
 
     def __call__(self, products, weights):
         copies = weights.shape[0]

@@ -7,6 +7,7 @@ come at once and TensorFlow's start-up is neither silent nor chatty.
 from __future__ import annotations
 
 import contextlib
+import enum
 import fnmatch
 import importlib.metadata
 import json
@@ -34,6 +35,8 @@ from qrkt_keras import solvers
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from qrkt_keras.training import (
         CrossValidationResult,
         FeatureExtractor,
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
 GUIDE = "docs/guides/train_save_serve.md"
+DISTRIBUTED_GUIDE = "docs/guides/distributed.md"
 
 PACKAGE = Path(qrkt_keras.__file__).parent
 
@@ -367,6 +371,13 @@ def _arguments(settings: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
+class Strategy(enum.StrEnum):
+    """As `training.STRATEGIES`, which cannot be had without Keras."""
+
+    MIRRORED = "mirrored"
+    MULTIWORKER = "multiworker"
+
+
 @app.command()
 def train(
     preset: Annotated[
@@ -435,6 +446,14 @@ def train(
             "faster, a GAN's slower.",
         ),
     ] = False,
+    strategy_name: Annotated[
+        Strategy | None,
+        typer.Option(
+            "--strategy",
+            help="Train a classifier on all GPUs of this machine, or together with the machines "
+            f"that TF_CONFIG lists, on each of which this command runs: {DISTRIBUTED_GUIDE}.",
+        ),
+    ] = None,
     conditional: Annotated[
         bool, typer.Option("--conditional", help="Train a GAN that is told the class to make.")
     ] = False,
@@ -452,6 +471,16 @@ def train(
     """
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other.")
+    if strategy_name is not None:
+        if xla:
+            raise typer.BadParameter(
+                "--xla and --strategy exclude each other: XLA does not compile a step of several "
+                "replicas."
+            )
+        if folds is not None:
+            raise typer.BadParameter(
+                "--folds and --strategy exclude each other: a fold is a job of its own."
+            )
     reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
     _check_data(data, of_preset=preset is None)
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
@@ -476,7 +505,7 @@ def train(
         "seed": seed,
     }
     options = {"data": data, **reading, "recipe": recipe_source, **in_recipe}
-    options |= {"engine": engine, "features": features, "folds": folds}
+    options |= {"engine": engine, "features": features, "folds": folds, "strategy": strategy_name}
     flags = forms + ["--conditional"] * conditional + ["--tensorboard"] * tensorboard
     flags += [word for setting in settings or [] for word in ("--set", setting)] + ["--xla"] * xla
     command = _train_command(preset, flags, options | {"output": output})
@@ -500,6 +529,11 @@ def train(
                 f"that measure GANs. Received: {preset!r}"
             )
         is_gan = kind == "GAN"
+        if is_gan and strategy_name is not None:
+            raise ValueError(
+                "GANs are trained on one device: leave out --strategy. "
+                f"Received: --strategy {strategy_name} with {preset!r}"
+            )
         if is_gan:
             rate = in_recipe.pop("learning_rate")
             in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
@@ -515,6 +549,10 @@ def train(
                 recipe_source, training.GANRecipe if is_gan else training.Recipe
             )
         recipe = recipe.with_given(**in_recipe)
+        # Before anything is computed or read: TensorFlow cannot learn of other machines later.
+        with _status("Looking for devices and workers …"):
+            strategy = training.make_strategy(strategy_name)
+        is_chief = training.is_chief(strategy)
         with _status("Building the model, reading the data …"):
             examples = zoo.examples_for(
                 source, data, reading, image_shape=arguments.get("image_shape")
@@ -527,7 +565,8 @@ def train(
                 changes["seed"] = recipe.seed
             if conditional:
                 changes["num_classes"] = examples.info.num_classes
-            model = zoo.from_preset(source, load_weights=False, **changes)
+            with training.strategies.scope(strategy):
+                model = zoo.from_preset(source, load_weights=False, **changes)
             if is_gan:
                 network = _feature_network(data, features)
                 own = {"feature_network": network, "jit_compile": xla}
@@ -535,19 +574,35 @@ def train(
                 examples.check(model, name)
                 own = {"identity": {"model": model.get_config()}}
                 own |= {"jit_compile": xla or "auto"}
+                own |= {} if folds else {"strategy": strategy}
             examples.arrays("train")  # a data set that is not there stops us here
-        if not quiet and is_gan:
+        if is_chief and not quiet and is_gan:
             _say_gan_header(name, model, examples, recipe, output)
-        elif not quiet:
-            _say_header(name, model, examples, recipe, output, folds)
+        elif is_chief and not quiet:
+            _say_header(name, model, examples, recipe, output, folds, strategy)
         own |= {"data_options": examples.options, "output_dir": output}
         own |= {"tensorboard": tensorboard, "resume": resume, "overwrite": overwrite}
         epochs_begun = []
         callback = keras.callbacks.LambdaCallback(
             # Not earlier: what may still stop the new run must not cost the old one's results.
-            on_train_begin=lambda _: _remove_results(output) if overwrite else None,
+            on_train_begin=lambda _: _remove_results(output) if overwrite and is_chief else None,
             on_epoch_begin=lambda epoch, _: epochs_begun.append(epoch),
         )
+
+        def write_results() -> None:
+            if not epochs_begun:
+                _say("The run had finished already: nothing was left to train.")
+            with _status("Writing the preset and the SavedModel …"):
+                runs.finish_run(
+                    model,
+                    output,
+                    recipe=recipe,
+                    data=data,
+                    data_options=examples.options,
+                    scores=result.to_scores(),
+                    command=command,
+                )
+
         try:
             if folds is not None:
                 result = training.cross_validate(
@@ -563,18 +618,7 @@ def train(
                 result = (training.fit_gan if is_gan else training.fit)(
                     model, data, recipe, callbacks=[callback], progress=not quiet, **own
                 )
-                if not epochs_begun:
-                    _say("The run had finished already: nothing was left to train.")
-                with _status("Writing the preset and the SavedModel …"):
-                    runs.finish_run(
-                        model,
-                        output,
-                        recipe=recipe,
-                        data=data,
-                        data_options=examples.options,
-                        scores=result.to_scores(),
-                        command=command,
-                    )
+                training.strategies.chief_first(strategy, write_results)
         except KeyboardInterrupt:
             _say(
                 f"Interrupted. What was trained is safe in {output}. To continue:\n"
@@ -584,6 +628,8 @@ def train(
             )
             raise typer.Exit(_INTERRUPTED) from None
 
+    if not is_chief:
+        return
     if not quiet:
         _say()
     if is_gan:
@@ -679,6 +725,7 @@ def _say_header(
     recipe: Recipe,
     output: Path,
     folds: int | None,
+    strategy: tf.distribute.Strategy | None,
 ) -> None:
     total, quantum = model.count_params(), model.num_quantum_params
     if model.pqcs:
@@ -708,8 +755,11 @@ def _say_header(
         examples.data: f"{parts}, {examples.told}",
         "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.batch_size} {kind}s, "
         f"{recipe.optimizer}, rate {recipe.learning_rate:g} ({schedule}){clip}, seed {recipe.seed}",
-        "output": str(output),
     }
+    if strategy is not None:
+        replicas = strategy.num_replicas_in_sync
+        lines["replicas"] = f"{replicas}, of {recipe.batch_size // replicas} {kind}s a step each"
+    lines["output"] = str(output)
     width = max(map(len, lines))
     for word, line in lines.items():
         _say(Text.assemble((f"{word:<{width}}  ", "bold"), line))

@@ -1,4 +1,4 @@
-"""Recipes, checkpoints, scores, pictures, GANs' losses and measures, and the training jobs."""
+"""Recipes, checkpoints, scores, pictures, GANs' losses and measures, strategies, and the jobs."""
 
 from qrkt_keras.training.augmentation import augmented_batches
 from qrkt_keras.training.checkpoints import (
@@ -54,6 +54,7 @@ from qrkt_keras.training.schedules import (
     plateau_factor,
     warmup_cosine,
 )
+from qrkt_keras.training.strategies import STRATEGIES, WorkerLostError, is_chief, make_strategy
 from qrkt_keras.training.tfgan import TFGANModules, tfgan_modules
 from qrkt_keras.training.train import TrainingResult, fit
 from qrkt_keras.training.train_gan import GANResult, fit_gan
@@ -77,6 +78,7 @@ __all__ = [
     "Plateau",
     "ProgressBar",
     "Recipe",
+    "STRATEGIES",
     "SampleGrids",
     "Scores",
     "TFGANModules",
@@ -87,6 +89,7 @@ __all__ = [
     "Triangular",
     "ValidationScores",
     "WarmUp",
+    "WorkerLostError",
     "atomic_write",
     "augmented_batches",
     "classification_scores",
@@ -104,9 +107,11 @@ __all__ = [
     "history_picture",
     "image_grid",
     "inception_score",
+    "is_chief",
     "kernel_distance",
     "macro_auc",
     "make_predictor",
+    "make_strategy",
     "measure_images",
     "model_state",
     "plateau_factor",

@@ -406,6 +406,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             best epoch.
         mode: `"max"`, `"min"`, or `"auto"`: least for names that end in `loss`, most for others.
         upgrade: Turns the identity in a file into what it would be if the file were written now.
+        num_replicas: Devices that train together. With another number a job can be continued, but
+            not bit for bit.
+        writes: Whether this process writes the file. Of several, one does; all keep the state.
 
     Attributes:
         epoch: Epochs finished.
@@ -423,6 +426,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         monitor: str | None = "val_auc",
         mode: str = "auto",
         upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        num_replicas: int = 1,
+        writes: bool = True,
     ) -> None:
         super().__init__()
         if mode not in ("auto", "max", "min"):
@@ -439,6 +444,8 @@ class TrainingCheckpoint(keras.callbacks.Callback):
         self.seconds = 0.0
         self.seconds_per_step: list[float] = []
         self._upgrade = upgrade or (lambda identity: identity)
+        self._num_replicas = num_replicas
+        self._writes = writes
         self._best: dict[str, np.ndarray] = {}
         self._since = 0.0
         self._epoch_since = 0.0
@@ -470,7 +477,7 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 f"The job in {self.path} is another one and cannot be continued by this. "
                 f"Received: {'; '.join(differences)}"
             )
-        changed = _differences(metadata["environment"], environment())
+        changed = _differences(metadata["environment"], self._environment())
         if changed:
             warnings.warn(
                 "The job continues in another environment, so its weights will not be bit for bit "
@@ -569,13 +576,21 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             f"rate or a longer warm-up. Received: {received}"
         )
 
+    def _environment(self) -> dict[str, str]:
+        # Not of one replica: files of before there were several do not say it.
+        several = {} if self._num_replicas == 1 else {"replicas": str(self._num_replicas)}
+        return environment() | several
+
     def _save(self, state: Mapping[str, np.ndarray]) -> None:
+        self._is_saved = True
+        if not self._writes:
+            return
         arrays = dict(state) | generator_state()
         arrays |= {f"best/{name}": array for name, array in self._best.items()}
         metadata = {
             "kind": "training",
             "identity": self.identity,
-            "environment": environment(),
+            "environment": self._environment(),
             "epoch": self.epoch,
             "history": self.history,
             "best_epoch": self.best_epoch,
@@ -583,7 +598,6 @@ class TrainingCheckpoint(keras.callbacks.Callback):
             "seconds_per_step": self.seconds_per_step,
         }
         write_checkpoint(self.path, arrays, metadata)
-        self._is_saved = True
 
 
 def environment() -> dict[str, str]:

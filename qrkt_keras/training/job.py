@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from qrkt_keras import data as datasets
+from qrkt_keras.training import strategies
 from qrkt_keras.training.checkpoints import (
     CheckpointError,
     TrainingCheckpoint,
@@ -123,8 +124,11 @@ def run(
     prepare: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda batches: batches,
     lengths: np.ndarray | None = None,
     progress: bool = True,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Trains by Keras' `fit`, with a checkpoint after every epoch.
+
+    On several machines by `strategies.train`, for there Keras' `fit` raises.
 
     Args:
         model: A compiled model.
@@ -139,35 +143,55 @@ def run(
         prepare: What is done to the batches that are left.
         lengths: How many words each text has, see `data.training_batches`.
         progress: Whether to show how far it is.
+        strategy: What the model was built under, if anything.
 
     Raises:
         TrainingInterrupted: On an interrupt, with the way to continue.
+        WorkerLostError: If another worker is gone.
     """
+    batches = prepare(
+        datasets.training_batches(
+            *examples,
+            batch_size=batch_size,
+            seed=seed,
+            start_epoch=start,
+            epochs=epochs,
+            lengths=lengths,
+        )
+    )
+    steps = datasets.steps_per_epoch(len(examples[0]), batch_size)
+    is_multiworker = strategies.is_multiworker(strategy)
+    agreed = [strategies.ChiefLogs(strategy)] if is_multiworker else []
+    if strategy is not None:
+        strategies.separate_random_streams(model, strategy)
     with contextlib.ExitStack() as stack:
         shown = []
-        if progress:
+        if progress and strategies.is_chief(strategy):
             shown.append(ProgressBar())
             stack.callback(shown[0].close)
+        callbacks = [*before, *agreed, checkpoint, *after, *shown]
         try:
-            model.fit(
-                prepare(
-                    datasets.training_batches(
-                        *examples,
-                        batch_size=batch_size,
-                        seed=seed,
-                        start_epoch=start,
-                        epochs=epochs,
-                        lengths=lengths,
-                    )
-                ),
-                initial_epoch=start,
-                epochs=epochs,
-                steps_per_epoch=datasets.steps_per_epoch(len(examples[0]), batch_size),
-                # The order is already made.
-                shuffle=False,
-                callbacks=[*before, checkpoint, *after, *shown],
-                verbose=0,
-            )
+            if is_multiworker:
+                strategies.train(
+                    model,
+                    batches,
+                    strategy,
+                    steps=steps,
+                    start=start,
+                    epochs=epochs,
+                    callbacks=callbacks,
+                )
+            else:
+                model.fit(
+                    batches,
+                    initial_epoch=start,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    # The order is already made.
+                    shuffle=False,
+                    callbacks=callbacks,
+                    verbose=0,
+                )
         except KeyboardInterrupt:
             raise TrainingInterrupted(
                 f"Interrupted after {checkpoint.epoch} of {epochs} epochs. The job is safe in "

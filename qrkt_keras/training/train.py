@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from qrkt_keras import data as datasets
+from qrkt_keras.training import strategies
 from qrkt_keras.training.augmentation import augmented_batches
 from qrkt_keras.training.averaging import AveragedWeights
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
@@ -138,6 +139,7 @@ def fit(
     data_options: Mapping[str, Any] | None = None,
     tensorboard: bool = False,
     jit_compile: bool | str = "auto",
+    strategy: tf.distribute.Strategy | None = None,
 ) -> TrainingResult:
     """Trains a classifier and reports on it.
 
@@ -176,6 +178,9 @@ def fit(
             TensorBoard too, into `output_dir/logs`.
         jit_compile: Whether to compile the training step with XLA. `"auto"` leaves it to Keras,
             which does so on accelerators only, and where the model allows it.
+        strategy: What `make_strategy` returned, under whose `scope` the model was built. Each
+            replica takes its part of every batch; at dropout 0 the result is that of one device, up
+            to float error. Of several workers the chief writes the files; all return the result.
 
     Returns:
         The scores and the history.
@@ -188,6 +193,7 @@ def fit(
         TrainingInterrupted: On an interrupt (ctrl-C), with the way to continue.
         FloatingPointError: If the loss, an output or a weight stops being a number; the last good
             epoch's checkpoint stays.
+        WorkerLostError: If another worker is gone, or the chief could not go on.
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
@@ -210,26 +216,38 @@ def fit(
         raise ValueError(
             f"The model must be built: call it once, or build it. Received: {model.name!r}"
         )
+    strategies.check_job(model, strategy, batch_size=recipe.batch_size, jit_compile=jit_compile)
     total_steps = steps * recipe.epochs
-    schedule = recipe.learning_rate_schedule(total_steps)
+    # Its variable, if it has one, is every replica's.
+    with strategies.scope(strategy):
+        schedule = recipe.learning_rate_schedule(total_steps)
     predict = make_predictor(model, min(256, len(splits["validation"][1])))
     names = _checked_names(predict(splits["validation"][0][:256]), splits, names)
+    folder, is_chief = Path(output_dir), strategies.is_chief(strategy)
     # Not before: what is refused must not cost what is there.
-    folder = prepared_folder(Path(output_dir), REPORTS, resume=resume, overwrite=overwrite)
+    strategies.chief_first(
+        strategy,
+        lambda: prepared_folder(folder, REPORTS, resume=resume, overwrite=overwrite),
+    )
 
     metrics = keras.metrics
     accuracy = (
         metrics.CategoricalAccuracy if recipe.has_soft_labels else metrics.SparseCategoricalAccuracy
     )
-    model.compile(
-        optimizer=recipe.make_optimizer(total_steps, schedule),
-        loss=recipe.make_loss(),
-        metrics=[accuracy(name="accuracy")],
-        steps_per_execution=steps_per_execution(steps),
-        jit_compile=jit_compile,
-    )
-    # Variables made while the training step is traced would have it traced twice.
-    model.optimizer.build(model.trainable_variables)
+    with strategies.scope(strategy):
+        model.compile(
+            optimizer=recipe.make_optimizer(total_steps, schedule),
+            loss=recipe.make_loss(),
+            metrics=[accuracy(name="accuracy")],
+            steps_per_execution=strategies.steps_at_once(
+                strategy, steps_per_execution(steps), widths_vary=lengths is not None
+            ),
+            jit_compile=jit_compile,
+        )
+        # Variables made while the training step is traced would have it traced twice.
+        model.optimizer.build(model.trainable_variables)
+    if strategy is not None:
+        strategies.reduce_before_clipping(model.optimizer)
 
     checkpoint = TrainingCheckpoint(
         folder / CHECKPOINT,
@@ -244,11 +262,14 @@ def fit(
         monitor=recipe.monitor,
         # Fields that recipes had not when the job began have their defaults.
         upgrade=lambda saved: {**saved, "recipe": Recipe.from_dict(saved["recipe"]).to_dict()},
+        num_replicas=strategies.num_replicas(strategy),
+        writes=is_chief,
     )
     start = checkpoint.restore(model) if resume and checkpoint.path.exists() else 0
+    strategies.check_epoch(strategy, start, checkpoint.path)
     after = []
-    if tensorboard:
-        summaries = Summaries(folder / LOGS)
+    summaries = Summaries(folder / LOGS) if tensorboard and is_chief else None
+    if summaries is not None:
         after.append(HistorySummaries(summaries, checkpoint.history))
     decisions = HistoryDecisions(checkpoint, recipe, _plateau_of(schedule))
     if not decisions.stopped:
@@ -272,8 +293,9 @@ def fit(
                 batches, recipe, num_classes=len(names), first_step=start * steps
             ),
             progress=progress,
+            strategy=strategy,
         )
-    if recipe.ema is not None:
+    if recipe.ema is not None and not strategies.is_multiworker(strategy):
         # At its end, Keras' `fit` takes the weights for the average.
         checkpoint.restore(model)
     checkpoint.restore_best(model)
@@ -295,11 +317,15 @@ def fit(
         seconds_per_step=_seconds_per_step(checkpoint),
         output_dir=folder,
     )
-    _report(result, recipe, names)
     split = "test" if "test" in splits else "validation"
-    _draw(result, splits[split][1], probabilities[split], split, names)
-    if tensorboard:
-        _write_pictures(summaries, folder, result.epochs)
+
+    def write() -> None:
+        _report(result, recipe, names)
+        _draw(result, splits[split][1], probabilities[split], split, names)
+        if summaries is not None:
+            _write_pictures(summaries, folder, result.epochs)
+
+    strategies.chief_first(strategy, write)
     return result
 
 

@@ -1,6 +1,7 @@
 import io
 import json
 import random
+import warnings
 import zipfile
 
 import keras
@@ -506,6 +507,24 @@ def test_another_environment_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "environment", lambda: here | {"cores": "64"})
     with pytest.warns(UserWarning, match=r"cores='64', but it was '\d+'$"):
         TrainingCheckpoint(path, identity={}).restore(model)
+
+
+def test_another_number_of_replicas_is_told(tmp_path):
+    path = tmp_path / "c.npz"
+    model = make_model()
+    pretend(model, TrainingCheckpoint(path, identity={}, num_replicas=4), 1, val_auc=[0.5])
+    with pytest.warns(UserWarning, match=r"replicas=None, but it was '4'$"):
+        TrainingCheckpoint(path, identity={}).restore(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TrainingCheckpoint(path, identity={}, num_replicas=4).restore(model)
+
+
+def test_who_does_not_write_keeps_the_state_all_the_same(tmp_path):
+    checkpoint = TrainingCheckpoint(tmp_path / "c.npz", identity={}, writes=False)
+    pretend(make_model(), checkpoint, 2, val_auc=[0.5, 0.4])
+    assert not [*tmp_path.iterdir()]
+    assert checkpoint.epoch == 2 and checkpoint.best_epoch == 1
 
 
 def test_a_monitor_that_nobody_logs_is_refused(tmp_path):

@@ -1,0 +1,41 @@
+"""Processes that train together on this machine."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Sequence
+
+
+def tf_configs(num: int = 2) -> list[str]:
+    """`TF_CONFIG` of each of so many workers, at ports that are free."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(num)]
+    addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]
+    for server in sockets:
+        server.close()
+    return [
+        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
+        for index in range(num)
+    ]
+
+
+def stop(processes: Sequence[subprocess.Popen]) -> None:
+    """Ends those that have not ended; what waits for another would wait for long."""
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def finish(*processes: subprocess.Popen, patience: float) -> list[tuple[str, str]]:
+    """Waits for processes, which must end well, and gives what they printed on both streams."""
+    outputs = []
+    try:
+        for process in processes:
+            output, errors = process.communicate(timeout=patience)
+            assert process.returncode == 0, (output + errors)[-6000:]
+            outputs.append((output, errors))
+    finally:
+        stop(processes)
+    return outputs

@@ -46,11 +46,21 @@ OURS = {
     ),
 }
 
+TEXTS = Recipe(
+    epochs=4,
+    batch_size=64,
+    learning_rate=5e-3,
+    weight_decay=1e-2,
+    warmup_steps=200,
+    monitor="val_accuracy",
+)
+
 
 def main() -> None:
     """Writes what is missing."""
     for name, (data, shape, recipe) in OURS.items():
         write(ours(data, shape), "qvit", name, data, recipe)
+    write(text_classifier(), "qtext", "qtext_120k_imdb", "imdb_reviews", TEXTS)
     for solver in SOLVERS:
         for name, (data, hidden, heads, inner, blocks, patch) in IMAGES.items():
             shape = arguments(hidden, heads, inner, blocks, solver)
@@ -70,6 +80,25 @@ def ours(data: str, shape: dict) -> zoo.QViT:
     blocks = {"num_encoder_blocks": 2, "num_ode_blocks": 0, "num_decoder_blocks": 0}
     pooling = {"pooling": "depthwise", "depth_multiplier": 2}
     return classifier_of(data, dropout=0.0, **CIRCUITS, **pooling, **blocks, **shape)
+
+
+def text_classifier() -> zoo.QText:
+    """One block with circuits over small embeddings, whose size the normalisations keep."""
+    return zoo.QText(
+        vocab_size=19_500,
+        max_length=512,
+        hidden_dim=6,
+        num_heads=1,
+        mlp_dim=6,
+        num_encoder_blocks=1,
+        num_ode_blocks=0,
+        num_decoder_blocks=0,
+        dropout=0.3,
+        epsilon=1.0,
+        embedding_stddev=0.02,
+        label_names=datasets.info("imdb_reviews").label_names,
+        **(CIRCUITS | {"attention_scale": None}),
+    )
 
 
 def classifier_of(data: str, **shape: Any) -> zoo.QViT:

@@ -27,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import qrkt_keras
 from qrkt_keras import data as datasets
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from qrkt_keras.training import (
+        CrossValidationResult,
         FeatureExtractor,
         GANMeasures,
         GANRecipe,
@@ -45,7 +46,15 @@ if TYPE_CHECKING:
         Recipe,
         Scores,
     )
-    from qrkt_keras.zoo import GAN, FeatureNetwork, Preset, QText, QViT
+    from qrkt_keras.zoo import (
+        GAN,
+        ComparisonResult,
+        Examples,
+        FeatureNetwork,
+        Preset,
+        QText,
+        QViT,
+    )
 
 DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
@@ -58,7 +67,8 @@ PACKAGE = Path(qrkt_keras.__file__).parent
 # of their tokens.
 BATCH = 64
 
-# What a run's folder holds, beside what `training.fit` puts there.
+# What a run's folder holds, beside what `training.fit` puts there: as in `zoo.runs`, which would
+# load Keras.
 PRESET = "preset"
 SAVED_MODEL = "saved_model"
 
@@ -246,24 +256,6 @@ def _located(preset: str) -> tuple[str, str]:
     return preset, folder.resolve().name
 
 
-def _check_fits(model: QViT | QText, name: str, data: str) -> None:
-    """Refuses a data set whose examples or classes are not those of the model, a preset's."""
-    info = datasets.info(data)
-    takes = {"kind": "text" if hasattr(model, "vectorize") else "image"}
-    takes |= {"shape": getattr(model, "image_shape", None), "classes": model.num_classes}
-    has = {"kind": info.kind, "shape": info.image_shape, "classes": info.num_classes}
-    if takes != has:
-        raise ValueError(
-            f"The preset and the data set do not fit: {name} takes {_examples(**takes)}, {data} "
-            f"has {_examples(**has)}. Received: preset={name!r}, data={data!r}"
-        )
-
-
-def _examples(kind: str, shape: Sequence[int] | None, classes: int) -> str:
-    size = f"{_size(shape)} " if shape is not None else ""
-    return f"{size}{kind}s of {classes} classes"
-
-
 def _trained_model(
     preset: str, engine: str | None, *kinds: str
 ) -> tuple[QViT | QText | GAN | FeatureNetwork, Preset]:
@@ -317,6 +309,46 @@ Features = Annotated[
 ]
 
 
+RecipeSource = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="FILE|PRESET",
+        help="Recipe in place of the preset's: a JSON file, or another preset's.",
+    ),
+]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="An argument of the model, in place of the preset's; may be repeated.",
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|PATH",
+        help="Data set, in place of the preset's: a name, a folder of images with a folder a "
+        "class, or a CSV file of texts.",
+    ),
+]
+TextColumn = Annotated[
+    str | None, typer.Option(help="Column of texts of a CSV file.", show_default="text")
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Its column of labels.", show_default="label")
+]
+SplitColumn = Annotated[
+    str | None,
+    typer.Option(help="Its column of train, validation or test.", show_default="split, if any"),
+]
+SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out its rows without a text.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
+]
+
+
 # Flags of `train`: what each adds to the folder's name, and the model's argument it makes False.
 _FORMS = {
     "--classical": ("_classical", "quantum"),
@@ -356,7 +388,13 @@ def train(
             show_default=DEFAULT_PRESET,
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set, in place of the preset's.")] = None,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    recipe_source: RecipeSource = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs, in place of the preset's.")
     ] = None,
@@ -391,12 +429,13 @@ def train(
         bool,
         typer.Option("--freeze-circuits", help="Leave the circuits as they are drawn."),
     ] = False,
-    settings: Annotated[
-        list[str] | None,
+    settings: Setting = None,
+    folds: Annotated[
+        int | None,
         typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="An argument of the model, in place of the preset's; may be repeated.",
+            min=2,
+            help="Cross-validate a classifier: train one on all but one of so many parts, for each "
+            "part.",
         ),
     ] = None,
     xla: Annotated[
@@ -432,19 +471,27 @@ def train(
     """
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other.")
-    if xla and strategy_name is not None:
-        raise typer.BadParameter(
-            "--xla and --strategy exclude each other: XLA does not compile a step of several "
-            "replicas."
-        )
-    if data is not None:
-        datasets.info(data)
+    if strategy_name is not None:
+        if xla:
+            raise typer.BadParameter(
+                "--xla and --strategy exclude each other: XLA does not compile a step of several "
+                "replicas."
+            )
+        if folds is not None:
+            raise typer.BadParameter(
+                "--folds and --strategy exclude each other: a fold is a job of its own."
+            )
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=preset is None)
     where, name = _located(preset or f"qvit_rk4_{data or DEFAULT_DATA}")
     asked = zip(_FORMS, (classical, classical_discriminator, freeze_circuits), strict=True)
     forms = [form for form, given in asked if given]
     arguments = _arguments(settings or [])
     suffix = "".join(_FORMS[form][0] for form in forms) + "_conditional" * conditional
     suffix += "".join(f"_{name}_{value}" for name, value in arguments.items())
+    if data is not None and datasets.is_path(data):
+        suffix += f"_{Path(data).stem}"
+    suffix += "" if folds is None else f"_{folds}_folds"
     output = output or Path("runs") / f"{name}{suffix}"
     if not resume and not overwrite and output.is_dir() and any(output.iterdir()):
         raise ValueError(
@@ -457,8 +504,8 @@ def train(
         "learning_rate": learning_rate,
         "seed": seed,
     }
-    options = {"data": data, **in_recipe, "engine": engine, "features": features}
-    options["strategy"] = strategy_name
+    options = {"data": data, **reading, "recipe": recipe_source, **in_recipe}
+    options |= {"engine": engine, "features": features, "folds": folds, "strategy": strategy_name}
     flags = forms + ["--conditional"] * conditional + ["--tensorboard"] * tensorboard
     flags += [word for setting in settings or [] for word in ("--set", setting)] + ["--xla"] * xla
     command = _train_command(preset, flags, options | {"output": output})
@@ -466,11 +513,11 @@ def train(
     with _tensorflow():
         import keras
 
-        from qrkt_keras import serving, training, zoo
+        from qrkt_keras import training, zoo
+        from qrkt_keras.zoo import runs
 
         source = zoo.read_preset(where)
-        data = data or source.data
-        if data is None or source.recipe is None:
+        if (data or source.data) is None or (recipe_source or source.recipe) is None:
             raise ValueError(
                 "The preset does not say how and on which data set it is trained; "
                 f"save_to_preset(recipe=..., data=...) writes that down. Received: {where!r}"
@@ -490,36 +537,51 @@ def train(
         if is_gan:
             rate = in_recipe.pop("learning_rate")
             in_recipe |= {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
+            if folds is not None:
+                raise ValueError(
+                    f"--folds is for classifiers, and the preset is a GAN's. Received: {folds}"
+                )
         else:
             _only_of_gans(conditional=conditional, features=features)
-        recipe = source.recipe.with_given(**in_recipe)
+        recipe = source.recipe
+        if recipe_source is not None:
+            recipe = zoo.read_recipe(
+                recipe_source, training.GANRecipe if is_gan else training.Recipe
+            )
+        recipe = recipe.with_given(**in_recipe)
         # Before anything is computed or read: TensorFlow cannot learn of other machines later.
         with _status("Looking for devices and workers …"):
             strategy = training.make_strategy(strategy_name)
         is_chief = training.is_chief(strategy)
         with _status("Building the model, reading the data …"):
-            keras.utils.set_random_seed(recipe.seed)
-            changes = arguments | _given({"engine": engine})
+            examples = zoo.examples_for(
+                source, data, reading, image_shape=arguments.get("image_shape")
+            )
+            data = examples.data
+            changes = examples.arguments() | arguments | _given({"engine": engine})
             changes |= {_FORMS[form][1]: False for form in forms}
+            keras.utils.set_random_seed(recipe.seed)
             if is_gan:
                 changes["seed"] = recipe.seed
             if conditional:
-                changes["num_classes"] = datasets.info(data).num_classes
+                changes["num_classes"] = examples.info.num_classes
             with training.strategies.scope(strategy):
                 model = zoo.from_preset(source, load_weights=False, **changes)
             if is_gan:
                 network = _feature_network(data, features)
                 own = {"feature_network": network, "jit_compile": xla}
             else:
-                _check_fits(model, name, data)
+                examples.check(model, name)
                 own = {"identity": {"model": model.get_config()}}
-                own |= {"jit_compile": xla or "auto", "strategy": strategy}
-            datasets.arrays(data, "train")  # a data set that is not there stops us here
-        if is_chief and not quiet:
-            if is_gan:
-                _say_gan_header(name, model, data, recipe, output)
-            else:
-                _say_header(name, model, data, recipe, output, strategy)
+                own |= {"jit_compile": xla or "auto"}
+                own |= {} if folds else {"strategy": strategy}
+            examples.arrays("train")  # a data set that is not there stops us here
+        if is_chief and not quiet and is_gan:
+            _say_gan_header(name, model, examples, recipe, output)
+        elif is_chief and not quiet:
+            _say_header(name, model, examples, recipe, output, folds, strategy)
+        own |= {"data_options": examples.options, "output_dir": output}
+        own |= {"tensorboard": tensorboard, "resume": resume, "overwrite": overwrite}
         epochs_begun = []
         callback = keras.callbacks.LambdaCallback(
             # Not earlier: what may still stop the new run must not cost the old one's results.
@@ -531,32 +593,32 @@ def train(
             if not epochs_begun:
                 _say("The run had finished already: nothing was left to train.")
             with _status("Writing the preset and the SavedModel …"):
-                zoo.save_to_preset(
+                runs.finish_run(
                     model,
-                    output / PRESET,
+                    output,
                     recipe=recipe,
                     data=data,
+                    data_options=examples.options,
                     scores=result.to_scores(),
                     command=command,
-                    seed=recipe.seed,
-                    overwrite=True,
                 )
-                serving.export_for_serving(model, output / SAVED_MODEL, overwrite=True)
 
         try:
-            result = (training.fit_gan if is_gan else training.fit)(
-                model,
-                data,
-                recipe,
-                output_dir=output,
-                **own,
-                tensorboard=tensorboard,
-                resume=resume,
-                overwrite=overwrite,
-                callbacks=[callback],
-                progress=not quiet,
-            )
-            training.strategies.chief_first(strategy, write_results)
+            if folds is not None:
+                result = training.cross_validate(
+                    lambda: zoo.from_preset(source, load_weights=False, **changes),
+                    data,
+                    recipe,
+                    folds=folds,
+                    command=command,
+                    progress=not quiet,
+                    **own,
+                )
+            else:
+                result = (training.fit_gan if is_gan else training.fit)(
+                    model, data, recipe, callbacks=[callback], progress=not quiet, **own
+                )
+                training.strategies.chief_first(strategy, write_results)
         except KeyboardInterrupt:
             _say(
                 f"Interrupted. What was trained is safe in {output}. To continue:\n"
@@ -573,6 +635,9 @@ def train(
     if is_gan:
         _say_gan_results(result, output)
         return
+    if folds is not None:
+        _say_folds(result, output, quiet=quiet)
+        return
     _console().print(_score_table(result.scores))
     _say(
         f"Weights of epoch {result.best_epoch} of {result.epochs}, the best on the validation "
@@ -584,10 +649,53 @@ def train(
 
 def _train_command(preset: str | None, flags: list[str], options: Mapping[str, Any]) -> str:
     """The command that does the same again."""
-    words = ["qrkt", "train", *([preset] if preset else []), *flags]
+    return shlex.join(["qrkt", "train", *([preset] if preset else []), *flags, *_words(options)])
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    """Options as words of a command, where they were given; several values of one in a row."""
+    words = []
     for option, value in _given(options).items():
-        words += [f"--{option.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        words += [f"--{option.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def _reading(
+    text_column: str | None,
+    label_column: str | None,
+    split_column: str | None,
+    skip_empty: bool,
+    skip_unreadable: bool,
+) -> dict[str, Any]:
+    """How data is to be read, where that was said."""
+    return _given(
+        {
+            "text_column": text_column,
+            "label_column": label_column,
+            "split_column": split_column,
+            "skip_empty": skip_empty or None,
+            "skip_unreadable": skip_unreadable or None,
+        }
+    )
+
+
+def _check_data(data: str | None, *, of_preset: bool) -> None:
+    """Refuses a data set that is not there before anything is started.
+
+    `of_preset` says that the preset is to follow from it, which that of your own does not.
+    """
+    if data is None:
+        return
+    if not datasets.is_path(data):
+        datasets.info(data)
+        return
+    datasets.option_names(data)
+    if of_preset:
+        raise ValueError(
+            "With your own data goes the name of the preset whose model it is for, see "
+            f"`qrkt list`. Received: --data {data} and no preset"
+        )
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -612,10 +720,11 @@ def _remove_results(output: Path) -> None:
 
 def _say_header(
     name: str,
-    model: QViT,
-    data: str,
+    model: QViT | QText,
+    examples: Examples,
     recipe: Recipe,
     output: Path,
+    folds: int | None,
     strategy: tf.distribute.Strategy | None,
 ) -> None:
     total, quantum = model.count_params(), model.num_quantum_params
@@ -626,17 +735,24 @@ def _say_header(
         circuits = "no circuits" if model.quantum else "the classical twin"
     # Not the official sizes: a folder may hold fewer.
     splits = ("train", "validation", "test")
-    sizes = {split: len(datasets.arrays(data, split)[1]) for split in splits}
-    steps = datasets.steps_per_epoch(sizes["train"], recipe.batch_size)
-    shape = getattr(model, "image_shape", None)
-    kind = "text" if shape is None else "image"
+    sizes = {split: len(examples.arrays(split)[1]) for split in splits}
+    if folds is None:
+        trained = sizes["train"]
+        parts = (
+            f"{trained:,} to train, {sizes['validation']:,} to validate, {sizes['test']:,} to test"
+        )
+    else:
+        pool = sizes["train"] + sizes["validation"]
+        trained = pool - -(-pool // folds)
+        parts = f"{pool:,} in {folds} folds, of which one at a time to validate"
+    steps = datasets.steps_per_epoch(trained, recipe.batch_size)
+    kind = examples.info.kind
     schedule = recipe.schedule.replace("_", "-")
     clip = "" if recipe.clip_norm is None else f", clip norm {recipe.clip_norm:g}"
     lines = {
         name: f"{total:,} parameters ({quantum:,} quantum, {total - quantum:,} classical), "
         f"{circuits}",
-        data: f"{sizes['train']:,} to train, {sizes['validation']:,} to validate, "
-        f"{sizes['test']:,} to test, {_examples(kind, shape, model.num_classes)}",
+        examples.data: f"{parts}, {examples.told}",
         "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.batch_size} {kind}s, "
         f"{recipe.optimizer}, rate {recipe.learning_rate:g} ({schedule}){clip}, seed {recipe.seed}",
     }
@@ -663,14 +779,16 @@ def _feature_network(data: str, features: str | None = None) -> FeatureExtractor
     return zoo.FeatureNetwork.from_preset(_located(name)[0])
 
 
-def _say_gan_header(name: str, model: GAN, data: str, recipe: GANRecipe, output: Path) -> None:
+def _say_gan_header(
+    name: str, model: GAN, examples: Examples, recipe: GANRecipe, output: Path
+) -> None:
     sizes = [network.count_params() for network in (model.generator, model.discriminator)]
-    images = len(datasets.arrays(data, "train+validation")[1])
+    images = len(examples.arrays("train+validation")[1])
     steps = datasets.steps_per_epoch(images, recipe.images_per_step)
     lines = {
         name: f"generator {sizes[0]:,} parameters, discriminator {sizes[1]:,}, of both "
         f"{model.num_quantum_params:,} quantum",
-        data: f"{images:,} images, {_size(model.image_shape)}",
+        examples.data: f"{images:,} images, {_size(model.image_shape)}",
         "recipe": f"{recipe.epochs} epochs of {steps:,} steps of {recipe.num_critic_steps} × "
         f"{recipe.batch_size} images, {recipe.loss}, seed {recipe.seed}",
         "output": str(output),
@@ -718,6 +836,24 @@ def _score_table(scores: Mapping[str, Scores]) -> Table:
     return table
 
 
+def _say_folds(result: CrossValidationResult, output: Path, *, quiet: bool) -> None:
+    from qrkt_keras.zoo.runs import spread
+
+    table = _table("fold", "accuracy", "macro F1", "macro AUC", "loss")
+    digits = {"accuracy": 2, "macro_f1": 4, "macro_auc": 4, "loss": 4}
+    values = {measure: result.values(measure) for measure in digits}
+    values["accuracy"] = tuple(100 * accuracy for accuracy in values["accuracy"])
+    for fold in range(len(result.folds)):
+        cells = [f"{values[measure][fold]:.{digits[measure]}f}" for measure in digits]
+        table.add_row(str(fold + 1), f"{cells[0]}%", *cells[1:])
+    cells = [spread(values[measure], digits[measure]) for measure in digits]
+    table.add_row("mean", f"{cells[0]}%", *cells[1:])
+    _console().print(table)
+    _say("Scores of the parts left out, which chose the best epoch; ± sample standard deviation.")
+    if not quiet:
+        _say(f"\nWritten to {output}/: folds.json, folds.png, and a folder a fold")
+
+
 def _say_results(output: Path) -> None:
     results = {
         f"{PRESET}/": "the model: configuration, recipe, weights, scores",
@@ -742,13 +878,178 @@ def _say_results(output: Path) -> None:
     _say(f"  guide: {GUIDE}")
 
 
+# --- compare -------------------------------------------------------------------------------
+
+
+class _ListsOfValues(TyperCommand):
+    """A command whose options that may be repeated take several values at once: `--seeds 0 1 2`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        repeated = {name for one in self.params if one.multiple for name in one.opts}
+        words: list[str] = []
+        option = None
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in repeated else None
+            elif option is not None and words[-1] != option:
+                words.append(option)
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+@app.command(cls=_ListsOfValues)
+def compare(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRESET...",
+            help="What to compare: presets of classifiers with circuits, or their folders.",
+            show_default="qvit_rk4_DATA",
+        ),
+    ] = None,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    controls: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONTROL...",
+            help="With what: twin (same shapes, classical), matched (as many parameters, "
+            "classical), identity (nothing for circuits), frozen (circuits as they are drawn), or "
+            "none.",
+            show_default="twin",
+        ),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(min=0, metavar="SEED...", help="A run each.", show_default="0 1 2"),
+    ] = None,
+    recipe: RecipeSource = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, in place of the recipe's.")] = (
+        None
+    ),
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Examples a step, in place of the recipe's.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate, in place of the recipe's.")
+    ] = None,
+    engine: Engine = None,
+    settings: Setting = None,
+    xla: Annotated[
+        bool, typer.Option("--xla", help="Compile the training steps with XLA.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of this comparison.", show_default="runs/compare_DATA, or _PRESET"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue the comparison in the folder, or add to it, if there is one."
+        ),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
+) -> None:
+    """Compare models with circuits to what tells what the circuits buy, on equal terms.
+
+    Every model is trained from fresh weights with each seed, by the same recipe, on the same
+    examples in the same order. The folder gets a run's folder for each, results.csv, and a picture
+    of accuracy against parameters. What is finished is not run again.
+    """
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=not models)
+    models = models or [f"qvit_rk4_{data or DEFAULT_DATA}"]
+    of = Path(data).stem if data else _located(models[0])[1]
+    output = output or Path("runs") / f"compare_{of}"
+    in_recipe = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    lists = {"models": models, "controls": controls, "seeds": seeds, "set": settings}
+    options = {"data": data, **reading, "recipe": recipe, **in_recipe, "engine": engine}
+    command = shlex.join(
+        ["qrkt", "compare", *_words(lists | options | {"xla": xla or None, "output": output})]
+    )
+    controls = [name for word in controls or ["twin"] for name in word.split(",")]
+    with _tensorflow():
+        from qrkt_keras import zoo
+
+        try:
+            result = zoo.compare(
+                [_located(model)[0] for model in models],
+                output_dir=output,
+                data=data,
+                data_options=reading,
+                controls=[] if controls == ["none"] else controls,
+                seeds=seeds or [0, 1, 2],
+                recipe=None if recipe is None else zoo.read_recipe(recipe),
+                **in_recipe,
+                engine=engine,
+                arguments=_arguments(settings or []),
+                xla=xla,
+                resume=resume,
+                progress=not quiet,
+            )
+        except KeyboardInterrupt:
+            _say(
+                f"Interrupted. What was trained is safe in {output}. To continue:\n"
+                f"  {command} --resume",
+                "yellow",
+                stderr=True,
+            )
+            raise typer.Exit(_INTERRUPTED) from None
+    if not quiet:
+        _say()
+    _console().print(_comparison_table(result))
+    if not quiet:
+        _say(f"\nWritten to {output}/: results.csv, accuracy.png, and a folder a run")
+    for folder, error in result.diverged.items():
+        _say(f"{folder}: {error}", "bold red", stderr=True)
+    if result.diverged:
+        raise typer.Exit(1)
+
+
+def _comparison_table(result: ComparisonResult) -> Table:
+    from qrkt_keras.zoo.runs import spread
+
+    table = _table(
+        "preset", "model", "accuracy", "macro AUC", "parameters", "qubits", "ms a step", "seeds"
+    )
+    table.columns[1].justify = "left"
+
+    def told(values: Sequence[float], digits: int, factor: int = 1, unit: str = "") -> str:
+        # Of a test split with one class there is no AUC, and no score of what has not been run.
+        return spread([factor * one for one in values], digits) + unit if values else "–"
+
+    for model in result.models:
+        table.add_row(
+            model.preset,
+            model.title,
+            told(model.values(), 2, 100, "%"),
+            told(model.values("test_macro_auc"), 4),
+            f"{model.parameters:,}",
+            f"{model.qubits:,}",
+            told(model.values("seconds_per_step"), 1, 1000),
+            str(len(model.runs)),
+        )
+    return table
+
+
 # --- use of a trained model ----------------------------------------------------------------
 
 
 @app.command()
 def evaluate(
     preset: PresetOrFolder,
-    data: Annotated[str | None, typer.Option(help="Data set, in place of the preset's.")] = None,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
     split: Annotated[str, typer.Option(help=f"One of {', '.join(datasets.SPLITS)}.")] = "test",
     num: Annotated[
         int, typer.Option(min=2, help="Of a GAN: images generated, and real ones at most.")
@@ -760,41 +1061,40 @@ def evaluate(
 
     A classifier's accuracy, F1 and AUC; a GAN's FID, KID and Inception Score.
     """
-    if data is not None:
-        datasets.info(data)
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=False)
     with _tensorflow():
         from qrkt_keras import training, zoo
 
         model, source = _trained_model(preset, engine, "classifier", "GAN", "feature network")
-        data = data or source.data
-        if data is None:
-            raise ValueError(
-                f"The preset does not say its data set: name one with --data. Received: {preset!r}"
-            )
+        examples = zoo.examples_for(source, data, reading)
+        data = examples.data
         if isinstance(model, zoo.GAN):
-            _evaluate_gan(model, data, split, num, features)
+            _evaluate_gan(model, examples, split, num, features)
             return
         _only_of_gans(features=features)
-        _check_fits(model, _located(preset)[1], data)
-        examples, labels = datasets.arrays(data, split)
+        examples.check(model, _located(preset)[1])
+        inputs, labels = examples.arrays(split)
         with _status(f"Evaluating {len(labels):,} examples …"):
             if hasattr(model, "vectorize"):
-                examples = model.vectorize(examples)
-            logits = training.make_predictor(model, min(BATCH, len(labels)))(examples)
+                inputs = model.vectorize(inputs)
+            logits = training.make_predictor(model, min(BATCH, len(labels)))(inputs)
         scores = training.classification_scores(labels, training.probabilities_from_logits(logits))
     _console().print(_score_table({f"{data} {split}": scores}))
 
 
-def _evaluate_gan(model: GAN, data: str, split: str, num: int, features: str | None) -> None:
+def _evaluate_gan(
+    model: GAN, examples: Examples, split: str, num: int, features: str | None
+) -> None:
     from qrkt_keras import training
 
-    network = _feature_network(data, features)
+    network = _feature_network(examples.data, features)
     if network is None:
         raise ValueError(
             "There is no preset features_DATA for this data set: --features names what generated "
-            f"images are measured by. Received: data={data!r}"
+            f"images are measured by. Received: data={examples.data!r}"
         )
-    images = datasets.resized(datasets.arrays(data, split)[0][:num], model.image_shape[:2])
+    images = datasets.resized(examples.arrays(split)[0][:num], model.image_shape[:2])
     with _status(f"Generating and measuring {num:,} images …"):
         measures = training.measure_images(network, images, model.generate(num, seed=1))
     _console().print(_measures_table(measures))
@@ -1015,7 +1315,13 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
     """Parameters and qubits of a model, by arithmetic: to build it takes seconds."""
     layers = config.get("num_ansatz_layers", 1)
     # Weights on one qubit; the last layer of `hardware_efficient` has no closing rotation.
-    angles = {"ry_ring": 1, "rx_ring": layers, "hardware_efficient": 3 * layers - 1, "identity": 0}
+    angles = {
+        "ry_ring": 1,
+        "rx_ring": layers,
+        "hardware_efficient": 3 * layers - 1,
+        "hardware_efficient_once": 3 * layers - 1,
+        "identity": 0,
+    }
     if class_name not in ("QViT", "QText") or config["template"] not in angles:
         return None, None
     hidden, inner = config["hidden_dim"], config["mlp_dim"]
@@ -1026,8 +1332,11 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
         stride = config.get("patch_stride") or patch
         tokens = math.prod(1 + (side - patch) // stride for side in sides)
         embedding = (patch * patch * channels + 1 + tokens) * hidden
+        sums = config.get("depth_multiplier", 1)
+        pooling = tokens * sums * hidden if config.get("pooling") == "depthwise" else 0
     else:
         embedding = (config["vocab_size"] + config["max_length"]) * hidden
+        sums, pooling = 1, 0
     if config["quantum"]:
         per_qubit = angles[config["template"]]
         encoding = hidden * hidden * config.get("trainable_encoding", False)
@@ -1056,7 +1365,8 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
         + decoders * (3 * normalization + stage + cross * projection)
         # A decoded text is not normalised again.
         + (streams if class_name == "QViT" else 1) * normalization
-        + (hidden + 1) * config["num_classes"]
+        + pooling
+        + (sums * hidden + 1) * config["num_classes"]
     )
     qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * cross * hidden
     has_circuits = config["quantum"] and config["template"] != "identity"
@@ -1134,7 +1444,9 @@ def _data_set(name: str) -> str:
 
 @app.command()
 def circuit(
-    template: Annotated[str, typer.Argument(help="rx_ring, ry_ring or hardware_efficient.")],
+    template: Annotated[
+        str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")
+    ],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,
     output: Annotated[

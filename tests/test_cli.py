@@ -139,7 +139,8 @@ print(json.dumps([time.process_time(), heavy]), file=sys.stderr)
 
 def test_help_names_every_command():
     text = qrkt("--help").output
-    for command in ("train", "evaluate", "predict", "export", "list", "about", "circuit"):
+    commands = ("train", "compare", "evaluate", "predict", "export", "list", "about", "circuit")
+    for command in commands:
         assert f" {command} " in text
         assert qrkt(command, "--help").exit_code == 0
     assert qrkt("--version").output == f"qrkt {cli.qrkt_keras.__version__}\n"
@@ -230,9 +231,11 @@ def test_list_shows_the_measured_accuracy(tmp_path, monkeypatch):
         {"num_decoder_blocks": 2, "quantum": False, "image_shape": (4, 8, 3)},
         {"num_decoder_blocks": 1, "template": "rx_ring", "num_ansatz_layers": 2},
         {"template": "hardware_efficient", "num_ansatz_layers": 3},
+        {"template": "hardware_efficient_once", "num_ansatz_layers": 2},
         {"solver": ["rk2_learned", "rk2_gated"], "num_ode_blocks": 2},
         {"patch_size": 4, "patch_stride": 1, "template": "identity"},
         {"num_decoder_blocks": 2, "project_cross_attention": True, "trainable_encoding": True},
+        {"pooling": "depthwise", "depth_multiplier": 3},
     ],
     ids=str,
 )
@@ -582,6 +585,12 @@ def test_an_untrained_preset_answers_nothing(small_preset, in_empty_folder):
         line = refused(*command)
         assert f"qrkt train {small_preset}" in line
     assert not list(in_empty_folder.iterdir())
+
+
+def test_a_run_is_laid_out_as_the_zoo_has_it():
+    from qrkt_keras.zoo import runs
+
+    assert (cli.PRESET, cli.SAVED_MODEL) == (runs.PRESET, runs.SAVED_MODEL)
 
 
 def test_a_run_stands_for_its_preset(small_preset, tmp_path, monkeypatch):
@@ -1049,3 +1058,359 @@ def test_a_text_model_takes_no_images(text_preset):
     assert "takes texts of 2 classes, digits has 8×8×1 images" in refused(
         "evaluate", text_preset, "--data", "digits"
     )
+
+
+# --- your own data ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory):
+    """A folder with photos/ of three classes and with films.csv, and presets for either."""
+    from PIL import Image
+
+    from qrkt_keras import training, zoo
+
+    folder = tmp_path_factory.mktemp("own")
+    for number, name in enumerate(("dark", "grey", "light")):
+        (folder / "photos" / name).mkdir(parents=True)
+        for k in range(20):
+            picture = Image.new("RGB", (9, 9 + k % 2), (100 * number + k,) * 3)
+            picture.save(folder / "photos" / name / f"{k}.png")
+    lines = [f"a {'good' if k % 2 else 'bad'} film,{'yes' if k % 2 else 'no'}" for k in range(80)]
+    (folder / "films.csv").write_text("review,liked\n" + "\n".join(lines))
+    shape = dict(hidden_dim=4, num_heads=2, mlp_dim=3, solver="rk1")
+    shape |= dict(num_encoder_blocks=0, num_ode_blocks=1, num_decoder_blocks=0)
+    recipe = training.Recipe(epochs=8, batch_size=8, learning_rate=0.05)
+    for name, model, data_set in (
+        ("images", zoo.QViT((8, 8, 1), 10, patch_size=4, **shape), "digits"),
+        ("texts", zoo.QText(2, vocab_size=12, max_length=4, **shape), "imdb_reviews"),
+    ):
+        model.save_to_preset(folder / name, recipe=recipe, data=data_set, include_weights=False)
+    return folder
+
+
+FILMS = ("--data", "films.csv", "--text-column", "review", "--label-column", "liked")
+
+
+@pytest.mark.parametrize(
+    ("preset", "asked", "told", "names"),
+    [
+        ("images", ("--data", "./photos"), "8×8×1 images of 3 classes", ["dark", "grey", "light"]),
+        ("texts", FILMS, "texts of 2 classes", ["no", "yes"]),
+    ],
+)
+def test_your_own_data_is_trained_on_and_scored(
+    own_data, monkeypatch, preset, asked, told, names, tmp_path
+):
+    from qrkt_keras import zoo
+
+    monkeypatch.chdir(own_data)
+    done = qrkt("train", f"./{preset}", *asked, "--output", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert told in done.stdout
+    trained = zoo.read_preset(tmp_path / "run" / "preset")
+    assert trained.data == asked[1] and trained.config["label_names"] == names
+    scores = trained.metadata["scores"]["test"]
+    assert scores["accuracy"] == 1
+
+    # What was recorded does it again, and what a run knows need not be said again.
+    command = shlex.split(trained.metadata["command"])
+    again = qrkt(*command[1:-1], tmp_path / "again", "--quiet")
+    assert again.exit_code == 0, again.output
+    other = zoo.read_preset(tmp_path / "again" / "preset")
+    assert other.metadata["sha256"] == trained.metadata["sha256"]
+    for options in ((), asked):
+        done = qrkt("evaluate", tmp_path / "run", *options)
+        assert done.exit_code == 0, done.output
+        row = done.stdout.splitlines()[1].split()
+        assert row[:3] == [asked[1], "test", "100.00%"] and row[6] == str(scores["num_examples"])
+
+
+def test_a_gan_is_trained_on_your_own_images(own_data, gan_run, monkeypatch, tmp_path):
+    monkeypatch.chdir(own_data)
+    done = qrkt(
+        *("train", gan_run[0].parent / "small", "--data", "./photos", "--epochs", 1),
+        *("--batch-size", 8, "--conditional", "--output", tmp_path / "run"),
+    )
+    assert done.exit_code == 0, done.output
+    assert "54 images, 8×8×1" in done.stdout
+    config = json.loads((tmp_path / "run" / "preset" / "config.json").read_text())["config"]
+    assert config["num_classes"] == 3
+
+
+def test_your_own_data_has_a_folder_of_its_own(own_data, fit, monkeypatch):
+    monkeypatch.chdir(own_data)
+    qrkt("train", "./images", "--data", "./photos")
+    qrkt("train", "./texts", *FILMS)
+    assert [str(call[3]["output_dir"]) for call in fit] == [
+        "runs/images_photos",
+        "runs/texts_films",
+    ]
+    # What is asked for is what is trained.
+    qrkt("train", "./images", "--data", "./photos", "--set", "image_shape=[4,4,3]")
+    model, _, _, options = fit[-1]
+    assert model.image_shape == (4, 4, 3) and len(model.mean) == 3
+    assert options["data_options"] == {"image_size": [4, 4], "channels": 3}
+
+
+def test_another_data_set_brings_its_classes_too(fit, in_empty_folder):
+    """And the mean and the deviation of its pixels."""
+    from qrkt_keras import data
+
+    qrkt(
+        "train",
+        "qvit_rk1_mnist",
+        "--data",
+        "digits",
+        "--set",
+        "image_shape=[8,8,1]",
+        "--set",
+        "patch_size=4",
+    )
+    model = fit[0][0]
+    assert (model.mean, model.std) == (data.info("digits").mean[0], data.info("digits").std[0])
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "compare"])
+@pytest.mark.parametrize(
+    ("preset", "asked", "said"),
+    [
+        ("texts", ["films.csv"], "one of them 'text'; another name is given with text_column= (on"),
+        ("texts", ["films.csv", "--text-column", "review"], "--label-column"),
+        ("texts", ["none.csv"], "There must be a file of texts. Received: none.csv"),
+        ("texts", ["./photos"], "texts takes texts, ./photos has images"),
+        ("images", ["./none"], "Received: none (not there)"),
+        ("images", ["photos"], "The path in this folder is './photos'."),
+        ("images", ["./photos/dark"], "at least two folders, one a class"),
+        ("images", ["./films.csv"], "images takes images, ./films.csv has texts"),
+        ("images", ["./photos", "--text-column", "a"], "Received: text_column='a'"),
+    ],
+)
+def test_what_is_no_data_is_one_line(own_data, trained, monkeypatch, command, preset, asked, said):
+    monkeypatch.chdir(own_data)
+    words = {
+        "train": ["train", f"./{preset}"],
+        "evaluate": ["evaluate", trained[preset]],
+        "compare": ["compare", "--models", f"./{preset}"],
+    }[command]
+    before = sorted(own_data.iterdir())
+    line = refused(*words, "--data", *asked)
+    assert said in line and "Received: " in line
+    assert sorted(own_data.iterdir()) == before
+
+
+@pytest.fixture(scope="module")
+def trained(own_data, tmp_path_factory):
+    """The presets with weights, which nobody has trained."""
+    from qrkt_keras import zoo
+
+    folder = tmp_path_factory.mktemp("trained")
+    folders = {}
+    for name in ("images", "texts"):
+        model = zoo.from_preset(own_data / name, load_weights=False)
+        folders[name] = model.save_to_preset(folder / name)
+    return folders
+
+
+def test_one_class_is_no_data(own_data, monkeypatch, tmp_path):
+    monkeypatch.chdir(own_data)
+    path = tmp_path / "one.csv"
+    path.write_text("text,label\n" + "a film,good\n" * 30)
+    line = refused("train", "./texts", "--data", path)
+    assert line.endswith(f"There must be at least two classes. Received: good in {path}")
+
+
+def test_classes_of_other_names_are_not_scored(own_data, trained, monkeypatch):
+    monkeypatch.chdir(own_data)
+    line = refused("evaluate", trained["images"], "--data", "./photos")
+    assert "takes 8×8×1 images of 10 classes, ./photos has 8×8×1 images of 3 classes" in line
+
+
+def test_your_own_data_wants_a_preset(own_data, monkeypatch):
+    monkeypatch.chdir(own_data)
+    for command in (["train"], ["compare"]):
+        line = refused(*command, "--data", "./photos")
+        assert line.endswith("Received: --data ./photos and no preset")
+
+
+def test_a_recipe_may_come_from_a_file(fit, small_preset, in_empty_folder):
+    from qrkt_keras import training
+
+    Path("mine.json").write_text(training.Recipe(epochs=7, learning_rate=0.125).to_json())
+    done = qrkt("train", small_preset, "--recipe", "mine.json", "--epochs", 3)
+    assert fit[0][2] == training.Recipe(epochs=3, learning_rate=0.125)
+    command = shlex.split(done.stderr.splitlines()[-1])
+    qrkt(*command[1:])
+    assert fit[1][2] == fit[0][2]
+    qrkt("train", small_preset, "--recipe", "qvit_rk4_mnist")
+    assert fit[2][2] == training.THESIS
+    line = refused("train", small_preset, "--recipe", "qrkt_gan_digits")
+    assert line.endswith("Received: 'qrkt_gan_digits' with GANRecipe")
+
+
+# --- cross-validation ------------------------------------------------------------------------
+
+
+def test_folds(small_preset, tmp_path):
+    words = ["train", small_preset, "--classical", "--folds", 3, "--epochs", 1, "--seed", 4]
+    done = qrkt(*words, "--output", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "1,437 in 3 folds, of which one at a time to validate, 8×8×1 images" in done.stdout
+    assert "1 epochs of 14 steps of 64 images" in done.stdout
+    report = json.loads((tmp_path / "run" / "folds.json").read_text())
+    assert report["command"] == shlex.join(
+        ["qrkt", *map(str, words[:3]), "--epochs", "1", "--seed", "4", "--folds", "3"]
+        + ["--output", str(tmp_path / "run")]
+    )
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {
+        *("fold_1", "fold_2", "fold_3", "folds.json", "folds.png")
+    }
+    accuracy = report["scores"]["validation"]["accuracy"]
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+    for fold in (1, 2, 3):
+        assert rows[str(fold)][0] == f"{accuracy['folds'][fold - 1]:.2%}"
+    assert rows["mean"][:3] == [
+        f"{100 * accuracy['mean']:.2f}",
+        "±",
+        f"{100 * accuracy['std']:.2f}%",
+    ]
+
+    # Nothing is left to do, and the same is told.
+    again = qrkt(*words, "--output", tmp_path / "run", "--resume", "--quiet")
+    assert again.exit_code == 0, again.output
+    assert again.stdout in done.stdout
+    assert "--resume continues" in refused(*words, "--output", tmp_path / "run")
+
+
+def test_folds_that_are_interrupted_go_on(small_preset, monkeypatch, in_empty_folder):
+    from qrkt_keras import training
+
+    calls = []
+
+    def interrupted(make_model, data, recipe, **options):
+        calls.append((make_model().get_config(), data, recipe, options))
+        raise training.TrainingInterrupted
+
+    monkeypatch.setattr(training, "cross_validate", interrupted)
+    done = qrkt("train", small_preset, "--folds", 4, "--tensorboard", "--xla")
+    assert done.exit_code == 130
+    assert calls[0][3]["output_dir"] == Path("runs/small_4_folds")
+    qrkt(*shlex.split(done.stderr.splitlines()[-1])[1:])
+    assert calls[1][:3] == calls[0][:3]
+    assert calls[1][3] == calls[0][3] | {"resume": True}
+    for name, value in (("folds", 4), ("tensorboard", True), ("jit_compile", True)):
+        assert calls[0][3][name] == value
+
+
+def test_folds_are_refused_where_there_are_none(small_preset, gan_run, in_empty_folder):
+    assert refused("train", gan_run[0].parent / "small", "--folds", 3).endswith(
+        "--folds is for classifiers, and the preset is a GAN's. Received: 3"
+    )
+    line = refused("train", small_preset, "--folds", 200)
+    assert "an example for each fold. Received: folds=200 with" in line
+    assert qrkt("train", small_preset, "--folds", 1).exit_code == 2
+
+
+# --- compare ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def comparisons(monkeypatch):
+    """Calls of `zoo.compare`, each of which is interrupted at once."""
+    from qrkt_keras import training, zoo
+
+    calls = []
+
+    def interrupted(presets, **options):
+        calls.append((presets, options))
+        raise training.TrainingInterrupted
+
+    monkeypatch.setattr(zoo, "compare", interrupted)
+    return calls
+
+
+def test_compare_passes_on_what_was_asked(comparisons, small_preset, run, in_empty_folder):
+    from qrkt_keras import zoo
+
+    assert qrkt("compare").exit_code == 130
+    presets, options = comparisons[0]
+    assert presets == ["qvit_rk4_digits"]
+    assert options["output_dir"] == Path("runs/compare_qvit_rk4_digits")
+    assert (options["controls"], options["seeds"]) == (["twin"], [0, 1, 2])
+    assert options["recipe"] is None and options["progress"] and not options["resume"]
+
+    done = qrkt(
+        *("compare", "--models", small_preset, run[0], "--data", "digits", "--seeds", 5, 6),
+        *("--controls", "twin,matched", "frozen", "--epochs", 3, "--learning-rate", 0.5),
+        *("--set", "dropout=0.0", "--set", "template=rx_ring", "--xla", "--engine", "tfq"),
+        *("--recipe", "qvit_rk4_mnist", "--batch-size", 8, "-q"),
+    )
+    presets, options = comparisons[1]
+    assert presets == [str(small_preset), str(run[0] / "preset")]
+    assert options["controls"] == ["twin", "matched", "frozen"]
+    assert (options["data"], options["seeds"], options["epochs"]) == ("digits", [5, 6], 3)
+    assert (options["batch_size"], options["learning_rate"]) == (8, 0.5)
+    assert options["recipe"] == zoo.read_recipe("qvit_rk4_mnist")
+    assert options["arguments"] == {"dropout": 0.0, "template": "rx_ring"}
+    assert options["xla"] and options["engine"] == "tfq" and not options["progress"]
+    assert options["output_dir"] == Path("runs/compare_digits")
+
+    # The command that it shows continues this very comparison.
+    command = shlex.split(done.stderr.splitlines()[-1])
+    assert command[:2] == ["qrkt", "compare"] and command[-1] == "--resume"
+    qrkt(*command[1:], "-q")
+    assert comparisons[2] == (presets, options | {"resume": True})
+
+
+def test_values_may_be_listed_or_options_repeated(comparisons, in_empty_folder):
+    for words in (
+        ["--seeds", "1", "2", "3"],
+        ["--seeds", "1", "--seeds", "2", "3"],
+        ["--seeds=1", "--seeds", "2", "--xla", "--seeds", "3"],
+    ):
+        qrkt("compare", *words)
+        assert comparisons[-1][1]["seeds"] == [1, 2, 3]
+    qrkt("compare", "--controls", "none")
+    assert comparisons[-1][1]["controls"] == []
+    for words in (["1"], ["--seeds", "-1"], ["--seeds", "one"], ["--seeds"], ["--xla", "1"]):
+        assert qrkt("compare", *words).exit_code == 2
+
+
+def test_the_table_of_a_comparison(monkeypatch, in_empty_folder):
+    from qrkt_keras import zoo
+
+    rows = [
+        {"test_accuracy": f"0.9{k}", "test_macro_auc": f"0.99{k}", "seconds_per_step": "0.012"}
+        for k in (1, 3)
+    ]
+    result = zoo.ComparisonResult(
+        (
+            zoo.ComparedModel("small", "quantum", 1234, 56, tuple(rows)),
+            zoo.ComparedModel(
+                "small", "classical twin", 2345, 0, (rows[0] | {"test_macro_auc": ""},)
+            ),
+            zoo.ComparedModel("small", "frozen circuits", 1234, 56, ()),
+        ),
+        {Path("runs/c/small_frozen_seed0"): "The loss is no number. Received: nan"},
+        Path("runs/c"),
+    )
+    monkeypatch.setattr(zoo, "compare", lambda presets, **options: result)
+    done = qrkt("compare")
+    assert done.exit_code == 1
+    header, *lines = done.stdout.splitlines()[1:5]
+    assert header.split() == (
+        "preset model accuracy macro AUC parameters qubits ms a step seeds".split()
+    )
+    assert [line.split() for line in lines] == [
+        "small quantum 92.00 ± 1.41% 0.9920 ± 0.0014 1,234 56 12.0 ± 0.0 2".split(),
+        "small classical twin 91.00% – 2,345 0 12.0 1".split(),
+        "small frozen circuits – – 1,234 56 – 0".split(),
+    ]
+    assert "results.csv, accuracy.png" in done.stdout
+    assert done.stderr == "runs/c/small_frozen_seed0: The loss is no number. Received: nan\n"
+
+
+def test_a_gan_is_not_compared(in_empty_folder):
+    line = refused("compare", "--models", "qrkt_gan_mnist")
+    assert "zoo/qrkt_gan/compare.py" in line and line.endswith("'qrkt_gan_mnist', QRKTGAN")
+    assert not list(in_empty_folder.iterdir())

@@ -112,7 +112,9 @@ def hardware_efficient(num_qubits: int, num_layers: int = 3, reupload: bool = Tr
     Args:
         num_qubits: The number n of qubits, and of input angles (radians).
         num_layers: The number of layers. One is allowed, but mixes nothing.
-        reupload: Whether every layer encodes the inputs again.
+        reupload: Whether every layer encodes the inputs again; without it `get` knows the template
+            as `"hardware_efficient_once"`. Encoded once, a circuit of two layers is cheap at any
+            width: three strings an observable, and what the second layer does is a matrix product.
 
     Returns:
         A `CircuitSpec` with inputs x0 … and `3 * num_qubits * num_layers - num_qubits` weights
@@ -221,12 +223,17 @@ def list() -> tuple[str, ...]:
 
     >>> from qrkt_keras.circuits import templates
     >>> templates.list()
-    ('hardware_efficient', 'rx_ring', 'ry_ring')
+    ('hardware_efficient', 'hardware_efficient_once', 'rx_ring', 'ry_ring')
     """
     return tuple(sorted(_FAMILIES))
 
 
-_FAMILIES = {"rx_ring": rx_ring, "ry_ring": ry_ring, "hardware_efficient": hardware_efficient}
+_FAMILIES = {
+    "rx_ring": rx_ring,
+    "ry_ring": ry_ring,
+    "hardware_efficient": hardware_efficient,
+    "hardware_efficient_once": functools.partial(hardware_efficient, reupload=False),
+}
 
 
 def _count(name: str, value: int) -> int:

@@ -9,7 +9,7 @@ from qrkt_keras.data.errors import (
 )
 from qrkt_keras.data.images import read_image, resized
 from qrkt_keras.data.info import DatasetInfo
-from qrkt_keras.data.registry import SPLITS, arrays, find, info, list, load
+from qrkt_keras.data.registry import SPLITS, arrays, find, info, is_path, list, load, option_names
 from qrkt_keras.data.splits import stratified_split
 from qrkt_keras.data.text_file import read_texts
 
@@ -23,8 +23,10 @@ __all__ = [
     "arrays",
     "find",
     "info",
+    "is_path",
     "list",
     "load",
+    "option_names",
     "read_image",
     "read_texts",
     "resized",

@@ -155,7 +155,8 @@ def _whole(folder: ImageFolder, options: Options) -> Whole:
         told = f"{len(unreadable)} of {len(files)} images cannot be read"
         if not options.skip_unreadable:
             raise UnreadableImageError(
-                f"{told}; mend or remove them, or leave them out with skip_unreadable=True. "
+                f"{told}; mend or remove them, or leave them out with skip_unreadable=True (on the "
+                "command line --skip-unreadable). "
                 f"Received: {which} in {folder.path}"
             )
         warnings.warn(f"{told} and are left out: {which}", stacklevel=2)

@@ -71,8 +71,21 @@ def list() -> tuple[str, ...]:
     return tuple(sorted(_DATASETS))
 
 
-def _is_path(name: str | os.PathLike[str]) -> bool:
-    """Whether it is a path: a `Path`, or a string with a separator or of a CSV file."""
+def is_path(name: str | os.PathLike[str]) -> bool:
+    """Whether a data set is your own, named by its path.
+
+    Args:
+        name: A name or a path; see `arrays`.
+
+    Returns:
+        Whether it is a `Path`, or a string with a separator in it or that ends in `.csv`.
+
+    Example:
+
+    >>> from qrkt_keras import data
+    >>> data.is_path("mnist"), data.is_path("./photos"), data.is_path("reviews.csv")
+    (False, True, True)
+    """
     if not isinstance(name, str):
         return True
     separators = {"/", os.sep, os.altsep} - {None}
@@ -91,7 +104,7 @@ def _resolved(name: str | os.PathLike[str], options: dict[str, Any]) -> tuple[So
         )
     asked = Options(**options)
     source: Source
-    if _is_path(name):
+    if is_path(name):
         path = Path(name).expanduser()
         source = (TextTable if path.suffix.lower() == ".csv" else ImageFolder).at(path)
     elif name in _DATASETS:
@@ -136,6 +149,29 @@ def _located(
             if source.NAME not in tfds.list_builders(with_community_datasets=False):
                 raise _unknown(source.NAME) from error
         raise
+
+
+def option_names(name: str | os.PathLike[str]) -> frozenset[str]:
+    """The options of `arrays` that apply to a data set.
+
+    Args:
+        name: A name or a path; see `arrays`.
+
+    Returns:
+        Their names.
+
+    Raises:
+        ValueError: If it is no name.
+        DatasetNotFoundError: If there is nothing at a path.
+        InvalidDatasetError: If a folder is not one of images by class.
+
+    Example:
+
+    >>> from qrkt_keras import data
+    >>> sorted(data.option_names("digits"))
+    ['image_size']
+    """
+    return _resolved(name, {})[0].TAKES
 
 
 def info(

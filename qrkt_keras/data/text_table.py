@@ -81,7 +81,8 @@ def _whole(table: TextTable, options: Options) -> Whole:
         told = f"{len(empty)} of {len(rows)} texts are empty"
         if not options.skip_empty:
             raise InvalidDatasetError(
-                f"{told}; mend them, or leave their rows out with skip_empty=True. "
+                f"{told}; mend them, or leave their rows out with skip_empty=True (on the command "
+                "line --skip-empty). "
                 f"Received: row {listed(empty)} of {path} (the header is row 1)"
             )
         warnings.warn(f"{told} and are left out: row {listed(empty)} of {path}", stacklevel=2)
@@ -124,7 +125,8 @@ def _columns(
             if column is not None and header.count(column) != 1:
                 raise InvalidDatasetError(
                     f"The first row must name the columns, and one of them {column!r}; another "
-                    f"name is given with {option}=. "
+                    f"name is given with {option}= (on the command line "
+                    f"--{option.replace('_', '-')}). "
                     f"Received: {listed(list(map(repr, header)), 10) or 'nothing'} in {path}"
                 )
         table = list(enumerate(reader, 2))

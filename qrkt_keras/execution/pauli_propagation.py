@@ -30,9 +30,13 @@ MAX_STRINGS = 4096
 # Up to this many columns, a block-diagonal matrix product beats an elementwise one: it wastes
 # multiplications, but its gradient by the weights is a matrix product too, not a slow reduction.
 _WIDEST_PRODUCT = 128
+# Sums of so many products are a matrix product by what the weights alone make, mostly of zeros.
+_WIDEST_SUM = 1024
 _TOLERANCE = 1e-12
-# What a sine or cosine costs, in multiply-adds.
+# What a sine or cosine costs, in multiply-adds, and how many of a matrix product cost one: in
+# `plan.COEFFICIENTS` those of an engine that is made of matrix products are that much cheaper.
 _TRIGONOMETRY = 10.0
+_PER_MATRIX = 16.0
 _AXES = {"X": ("Y", "Z"), "Y": ("Z", "X"), "Z": ("X", "Y")}
 
 # A factor of a product: ("bloch", qubit, letter), ("cos", rotation) or ("sin", rotation).
@@ -120,7 +124,8 @@ class PauliPropagation:
             factors += [ops.cos(select(angles, cosines))] if cosines else []
             factors += [ops.sin(select(angles, sines))] if sines else []
         if factors:
-            values = program.sum(program.multiply(_concatenate(factors)))
+            products = program.multiply(_concatenate(factors))
+            values = program.sum(products, weights)
             if program.constant.any():
                 values = values + ops.convert_to_tensor(program.constant, dtype=values.dtype)
         else:
@@ -137,7 +142,7 @@ class _Program:
     trigonometric: tuple[tuple[str, int], ...]
     products: tuple[tuple[int, ...], ...]
     multiply: Products
-    sum: LinearMap
+    sum: _Sum | _WeightedSum
     constant: np.ndarray
 
 
@@ -170,7 +175,15 @@ def _compile(spec: CircuitSpec, merged: bool) -> _Program:
     used: set[_Factor] = set().union(*(key for values in sums for key in values))
     blocks = _bloch_blocks(spec, prefix, used, merged)
     order: list[_Factor] = [factor for block in blocks for factor in block.factors]
-    rotations = sorted({factor[1] for factor in used if factor[0] != "bloch"})
+    inputs = frozenset(spec.inputs)
+    fixed = {
+        factor
+        for factor in used
+        if factor[0] != "bloch" and inputs.isdisjoint(body[factor[1]].angle.free_symbols)
+    }
+    if not _is_narrow(sums, fixed):
+        fixed = set()
+    rotations = sorted({factor[1] for factor in used - fixed if factor[0] != "bloch"})
     trigonometric = [
         (kind, rotations.index(i))
         for kind in ("cos", "sin")
@@ -185,22 +198,33 @@ def _compile(spec: CircuitSpec, merged: bool) -> _Program:
         for i, factor in enumerate(order)
     }
 
-    products: dict[tuple[int, ...], int] = {}
-    entries = []
-    for row, values in enumerate(sums):
-        for key, coefficient in values.items():
-            product = tuple(sorted((position[factor] for factor in key), key=rank.__getitem__))
-            entries.append((products.setdefault(product, len(products)), row, coefficient))
-    rows: list[dict[int, float]] = [{} for _ in range(spec.num_observables)]
-    for column, row, coefficient in entries:
-        rows[row][column] = rows[row].get(column, 0.0) + coefficient
+    def product_of(key):
+        return tuple(sorted((position[factor] for factor in key), key=rank.__getitem__))
+
+    if fixed:
+        # Products that look alike are neighbours, so that their factors are: a piece, not a gather.
+        kinds = {i: factor[::2] for i, factor in enumerate(order)}
+        alike = {product_of(key - fixed): row for row, values in enumerate(sums) for key in values}
+        products = sorted(alike, key=lambda p: (len(p), [kinds[i] for i in p], alike[p]))
+        column = {product: i for i, product in enumerate(products)}
+        terms = [
+            (column[product_of(key - fixed)], row, key & fixed, coefficient)
+            for row, values in enumerate(sums)
+            for key, coefficient in values.items()
+        ]
+        total_of = _WeightedSum(spec, body, terms, len(products))
+    else:
+        rows = [{product_of(key): value for key, value in values.items()} for values in sums]
+        products = list(dict.fromkeys(product for row in rows for product in row))
+        column = {product: i for i, product in enumerate(products)}
+        total_of = _Sum([{column[p]: v for p, v in row.items()} for row in rows], len(products))
     return _Program(
         blocks=tuple(blocks),
         body_angles=Angles([body[i].angle for i in rotations], spec) if rotations else None,
         trigonometric=tuple(trigonometric),
         products=tuple(products),
         multiply=Products(tuple(products)),
-        sum=LinearMap(rows, len(products)),
+        sum=total_of,
         constant=constant,
     )
 
@@ -634,6 +658,75 @@ def _sum_products(*terms):
 
 
 # Products and their sums.
+
+
+def _is_narrow(sums, fixed) -> bool:
+    """Whether the sums are small enough to be one matrix product by weights alone."""
+    keys = {key - fixed for values in sums for key in values}
+    # A term without a factor of the batch would be a bias.
+    return frozenset() not in keys and len(keys) <= _WIDEST_SUM
+
+
+class _Sum(LinearMap):
+    """Sums of products with constant coefficients."""
+
+    def __call__(self, products, weights):
+        del weights
+        return super().__call__(products)
+
+
+class _WeightedSum:
+    """Sums of products with coefficients that are functions of the weights alone.
+
+    Sines and cosines of weights do not get the axis of the batch: for each copy they make a matrix
+    `(products, observables)`, and the sum is a matrix product.
+
+    Args:
+        spec: the circuit.
+        body: its steps from the first entangler on.
+        terms: product, observable, sines and cosines of weights, and a number.
+        num_products: how many products there are.
+    """
+
+    def __init__(self, spec: CircuitSpec, body, terms, num_products: int):
+        rotations = sorted({factor[1] for _, _, fixed, _ in terms for factor in fixed})
+        self._angles = Angles([body[i].angle for i in rotations], spec)
+        column = {("cos", i): k for k, i in enumerate(rotations)}
+        column |= {("sin", i): k + len(rotations) for k, i in enumerate(rotations)}
+        sets = list(dict.fromkeys(fixed for _, _, fixed, _ in terms if fixed))
+        self._multiply = Products(tuple(tuple(sorted(column[f] for f in one)) for one in sets))
+        # An entry of the matrix is a sum over sets; the last column of these is 1.
+        entries: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+        number = {fixed: i for i, fixed in enumerate(sets)} | {frozenset(): len(sets)}
+        for product, observable, fixed, coefficient in terms:
+            entry = entries[product, observable]
+            entry[number[fixed]] = entry.get(number[fixed], 0.0) + coefficient
+        self._entries = LinearMap(list(entries.values()), len(sets) + 1)
+        self._shape = (num_products, spec.num_observables)
+        # The other entries of the matrix take the zero behind these.
+        self._places = np.full(self._shape, len(entries), dtype="int32")
+        for i, place in enumerate(entries):
+            self._places[place] = i
+
+    @property
+    def flops(self) -> float:
+        """Multiply-adds for one example and copy, as many elementwise ones as cost the same."""
+        return self._shape[0] * self._shape[1] / _PER_MATRIX
+
+    def __call__(self, products, weights):
+        copies = weights.shape[0]
+        angles = self._angles(weights[:, :0][None], weights)
+        factors = ops.concatenate([ops.cos(angles), ops.sin(angles)], -1)
+        fixed = ops.pad(self._multiply(factors), ((0, 0), (0, 0), (0, 1)), constant_values=1)
+        entries = ops.pad(self._entries(fixed)[0], ((0, 0), (0, 1)))
+        matrix = ops.take(entries, self._places.ravel(), axis=-1)
+        matrix = ops.reshape(matrix, (copies, *self._shape))
+        if products.shape[1] > 1:
+            return ops.einsum("bck,cko->bco", products, matrix)
+        # Copies that have the same products: one matrix product for all.
+        matrix = ops.reshape(ops.transpose(matrix, (1, 0, 2)), (self._shape[0], -1))
+        values = ops.matmul(ops.squeeze(products, 1), matrix)
+        return ops.reshape(values, (-1, copies, self._shape[1]))
 
 
 def _join(parts, axis=-1):

@@ -3,6 +3,7 @@
 from qrkt_keras.layers.class_token import ClassToken
 from qrkt_keras.layers.cutout import Cutout
 from qrkt_keras.layers.diff_augment import DiffAugment
+from qrkt_keras.layers.global_depthwise_pooling import GlobalDepthwisePooling
 from qrkt_keras.layers.patch_embedding import PatchEmbedding
 from qrkt_keras.layers.pixel_shuffle import PixelShuffle
 from qrkt_keras.layers.position_embedding import PositionEmbedding
@@ -23,6 +24,7 @@ __all__ = [
     "ClassToken",
     "Cutout",
     "DiffAugment",
+    "GlobalDepthwisePooling",
     "PQC",
     "PatchEmbedding",
     "PixelShuffle",

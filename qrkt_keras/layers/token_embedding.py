@@ -7,22 +7,24 @@ from typing import Any
 import keras
 from keras import ops
 
-from qrkt_keras.layers.projection import dropout_rate, positive_integer
+from qrkt_keras.layers.projection import dropout_rate, positive_integer, positive_number
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
 class TokenEmbedding(keras.layers.Layer):
     """Embeds the numbers of words, and adds learned positions.
 
-    `t_k = Drop(E[i_k] + p_k)` with both tables drawn from a normal distribution of standard
-    deviation `1 / sqrt(hidden_dim)`. Source: Comajoan Cara et al., *Quantum vision transformers for
-    quark-gluon classification*, Axioms 2024.
+    `t_k = Drop(E[i_k] + p_k)` with both tables drawn from a normal distribution, by default of
+    standard deviation `1 / sqrt(hidden_dim)`. Source: Comajoan Cara et al., *Quantum vision
+    transformers for quark-gluon classification*, Axioms 2024.
 
     Args:
         vocab_size: How many numbers there are; 0 is padding.
         max_length: The most words of a text.
         hidden_dim: Width of a token.
         dropout: Rate of dropout on the sum.
+        stddev: Standard deviation of the tables as they are drawn. Most words of a language are
+            rare, and what training hardly changes is noise: a small one makes it small.
 
     Call arguments:
         inputs: Integers in `0 ... vocab_size - 1`, of shape `(B, T)` with T at most `max_length`.
@@ -50,6 +52,7 @@ class TokenEmbedding(keras.layers.Layer):
         hidden_dim: int,
         *,
         dropout: float = 0.0,
+        stddev: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -57,6 +60,7 @@ class TokenEmbedding(keras.layers.Layer):
         self.max_length = positive_integer("max_length", max_length)
         self.hidden_dim = positive_integer("hidden_dim", hidden_dim)
         self.dropout = dropout_rate(dropout)
+        self.stddev = None if stddev is None else positive_number("stddev", stddev)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 2 or (input_shape[1] or 0) > self.max_length:
@@ -83,7 +87,7 @@ class TokenEmbedding(keras.layers.Layer):
         self.built = True
 
     def _initializer(self) -> keras.initializers.Initializer:
-        return keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5)
+        return keras.initializers.RandomNormal(stddev=self.stddev or self.hidden_dim**-0.5)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         tokens = self.embedding(inputs) + self.positions[: ops.shape(inputs)[1]]
@@ -99,4 +103,5 @@ class TokenEmbedding(keras.layers.Layer):
             "max_length": self.max_length,
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
+            "stddev": self.stddev,
         }

@@ -12,6 +12,7 @@ from qrkt_keras.layers.projection import (
     Projection,
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
@@ -31,7 +32,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
 
     where `e` is the source, `C` is `SourceAttention`, which has no weights, and `W_o` is a circuit
     of `hidden_dim` qubits. With `project_cross_attention=True` `W_o C` is multi-head attention with
-    query, key and value projections too, as is usual. The normalisations have epsilon 1e-6. Source:
+    query, key and value projections too, as is usual. Source:
     C.-A. Ripanu, *QRKT-GAN*, UPB Bucharest 2024.
 
     Args:
@@ -46,6 +47,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
             `Projection`; otherwise features are angles.
         engine: Engine that computes the circuits.
         dropout: Rate of dropout on the attention weights and on the three branches.
+        epsilon: Of the layer normalisations.
 
     Call arguments:
         target: Tensor of shape `(B, T, hidden_dim)`.
@@ -84,6 +86,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         trainable_encoding: bool = False,
         engine: str = "auto",
         dropout: float = 0.0,
+        epsilon: float = EPSILON,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,6 +108,7 @@ class TransformerDecoderBlock(keras.layers.Layer):
         check_engine(engine)
         self.engine = engine
         self.dropout = dropout_rate(dropout)
+        self.epsilon = positive_number("epsilon", epsilon)
         self.supports_masking = True
 
     def build(self, target_shape: Shape, source_shape: Shape) -> None:
@@ -163,7 +167,9 @@ class TransformerDecoderBlock(keras.layers.Layer):
         self.built = True
 
     def _normalization(self, name: str) -> keras.layers.LayerNormalization:
-        return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=name)
+        return keras.layers.LayerNormalization(
+            epsilon=self.epsilon, dtype=self.dtype_policy, name=name
+        )
 
     def set_engine(self, engine: str) -> None:
         """Computes the circuits by another engine from now on; no weight changes."""
@@ -219,4 +225,5 @@ class TransformerDecoderBlock(keras.layers.Layer):
             "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
+            "epsilon": self.epsilon,
         }

@@ -41,6 +41,7 @@ from qrkt_keras.training.optimizers import L2SGD, L2Adam
 from qrkt_keras.training.progress import ProgressBar
 from qrkt_keras.training.recipes import THESIS, Augmentation, GANRecipe, Recipe
 from qrkt_keras.training.reports import (
+    comparison_picture,
     confusion_picture,
     folds_picture,
     history_picture,
@@ -92,6 +93,7 @@ __all__ = [
     "atomic_write",
     "augmented_batches",
     "classification_scores",
+    "comparison_picture",
     "confusion_picture",
     "cross_validate",
     "drift_penalty",

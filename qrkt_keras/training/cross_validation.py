@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from qrkt_keras import data as datasets
-from qrkt_keras.training.job import without_nan, write_json
+from qrkt_keras.training.job import several_models, without_nan, write_json
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import folds_picture
 from qrkt_keras.training.train import Arrays, TrainingResult, fit
@@ -60,6 +60,7 @@ class CrossValidationResult:
         return {"mean": mean, "std": std, "folds": without_nan(self.values(measure, split))}
 
 
+@several_models()
 def cross_validate(
     make_model: Callable[[], keras.Model],
     data: str | Mapping[str, Arrays],
@@ -76,6 +77,8 @@ def cross_validate(
     identity: Mapping[str, Any] | None = None,
     label_names: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    command: str | None = None,
     tensorboard: bool = False,
     jit_compile: bool | str = "auto",
 ) -> CrossValidationResult:
@@ -93,8 +96,8 @@ def cross_validate(
     Args:
         make_model: Returns a new, built model. Before each call Keras' seed is set, to the
             recipe's plus the number of folds before, so that each fold has weights of its own.
-        data: The name of a data set (`data.list()`), or split name to examples and labels:
-            `"train"` and, if there are such, `"validation"` and `"test"`.
+        data: The name of a data set or its path, see `data.arrays`, or split name to examples and
+            labels: `"train"` and, if there are such, `"validation"` and `"test"`.
         recipe: How to train.
         folds: Their number, at least 2.
         output_dir: A folder for this job alone; it is made if need be.
@@ -104,7 +107,9 @@ def cross_validate(
             recipe's.
         epochs: Number of epochs, in place of the recipe's.
         test: Whether every fold's model is scored on the test split too.
-        progress, identity, label_names, data_dir, tensorboard, jit_compile: As for `fit`.
+        command: The command that did it; recorded in `folds.json` as given.
+        progress, identity, label_names, data_dir, data_options, tensorboard, jit_compile: As for
+            `fit`.
 
     Returns:
         The folds' results, with mean and standard deviation.
@@ -121,13 +126,14 @@ def cross_validate(
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ValueError(f"folds must be an integer of at least 2. Received: folds={folds!r}")
     recipe = recipe.with_given(seed=seed, epochs=epochs)
-    (examples, labels), tested = _pooled(data, data_dir, test)
+    reading = {"data_dir": data_dir, **(data_options or {})}
+    (examples, labels), tested = _pooled(data, reading, test)
     if isinstance(data, str):
         if label_names is not None:
             raise ValueError(
                 f"label_names belong to a data set. Received: {label_names} with data={data!r}"
             )
-        label_names = datasets.info(data).label_names
+        label_names = datasets.info(data, **reading).label_names
     parts = _stratified_folds(labels, folds, recipe.seed)
     folder = _checked_folder(Path(output_dir), folds)
 
@@ -171,6 +177,7 @@ def cross_validate(
             "epochs": [fold.epochs for fold in results],
             "best_epochs": [fold.best_epoch for fold in results],
             "scores": result.to_scores(),
+            "command": command,
         },
     )
     split = "test" if test else "validation"
@@ -183,12 +190,12 @@ def cross_validate(
 
 
 def _pooled(
-    data: str | Mapping[str, Arrays], data_dir: str | os.PathLike[str] | None, test: bool
+    data: str | Mapping[str, Arrays], reading: Mapping[str, Any], test: bool
 ) -> tuple[Arrays, dict[str, Arrays]]:
     """The examples to deal into folds, and the test split by its name if it is wanted."""
     if isinstance(data, str):
-        pool = datasets.arrays(data, "train+validation", data_dir=data_dir)
-        return pool, {"test": datasets.arrays(data, "test", data_dir=data_dir)} if test else {}
+        pool = datasets.arrays(data, "train+validation", **reading)
+        return pool, {"test": datasets.arrays(data, "test", **reading)} if test else {}
     if (
         not {"train"} | ({"test"} if test else set())
         <= set(data)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,22 @@ def run(
                 f"{checkpoint.path}; continue it with the same call and resume=True "
                 "(on the command line: --resume)."
             ) from None
+
+
+@contextlib.contextmanager
+def several_models() -> Iterator[None]:
+    """Keeps TensorFlow from taking several jobs in one process for one that is traced too often."""
+    import tensorflow as tf
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(is_told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_told)
 
 
 def fingerprint(*splits: Sequence[np.ndarray]) -> str:

@@ -1,7 +1,8 @@
-"""Pictures of a training job: its history, its mistakes, its ROC curves, its folds."""
+"""Pictures of training jobs: history, mistakes, ROC curves, folds, and several side by side."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # Colours that people with colour-blindness can tell apart (Okabe and Ito 2008).
 _TRAIN, _VALIDATION, _BEST = "#0072b2", "#d55e00", "#444444"
 _CLASSES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442")
+
+_SHAPES = "os^DvPX"
 
 
 def history_picture(
@@ -315,6 +318,77 @@ def folds_picture(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
+    _save(figure, path)
+
+
+def comparison_picture(
+    reached: Mapping[tuple[str, str], tuple[int, Sequence[float]]],
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+) -> None:
+    """Draws accuracy against number of parameters, of several models in several runs, as PNG.
+
+    A point is the mean over a model's runs, its bar the sample standard deviation, and small dots
+    are the runs. A colour stands for a form, a shape of the point for a model. Points of the same
+    number of parameters are drawn a little apart.
+
+    Args:
+        reached: Model and form to the number of parameters, and to the accuracy of each run.
+        path: The file to write.
+        title: A line above the picture.
+
+    Raises:
+        ValueError: If there is no model, or one has no run.
+    """
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import StrMethodFormatter
+
+    if not reached or not all(len(values) for _, values in reached.values()):
+        raise ValueError(f"There must be a model, and a run of each. Received: {dict(reached)}")
+    models, forms = (list(dict.fromkeys(names)) for names in zip(*reached, strict=True))
+    figure = _figure(8.0, 4.4)
+    axes = figure.subplots()
+    counts = [number for number, _ in reached.values()]
+    least, most = min(counts), max(counts)
+    is_log = most > 8 * least
+    # A little is a fiftieth of the axis.
+    width = math.log(most / least) if is_log else (most - least or most) / most
+    drawn: dict[int, int] = {}
+    for (model, form), (number, values) in reached.items():
+        place = drawn[number] = drawn.get(number, -1) + 1
+        apart = (place - (counts.count(number) - 1) / 2) * width / 50
+        at = number * math.exp(apart) if is_log else number + most * apart
+        style = {
+            "color": _CLASSES[forms.index(form) % len(_CLASSES)],
+            "marker": _SHAPES[models.index(model) % len(_SHAPES)],
+        }
+        percents = 100 * np.asarray(values, float)
+        if len(percents) > 1:
+            axes.plot([at] * len(percents), percents, **style, linestyle="", ms=3, alpha=0.45)
+            axes.errorbar(at, percents.mean(), yerr=percents.std(ddof=1), **style, ms=8, capsize=4)
+        else:
+            axes.plot(at, percents, **style, ms=8)
+    if is_log:
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.margins(x=0.08)
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("test accuracy in %")
+    axes.set_title(title, fontsize=11)
+    axes.grid(color="#e5e5e5", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    entries = [
+        Line2D([], [], color=_CLASSES[k % len(_CLASSES)], marker="o", linestyle="", label=form)
+        for k, form in enumerate(forms)
+    ]
+    if len(models) > 1:
+        entries += [
+            Line2D([], [], color="#444444", marker=_SHAPES[k % len(_SHAPES)], linestyle="", label=m)
+            for k, m in enumerate(models)
+        ]
+    axes.legend(handles=entries, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     _save(figure, path)
 
 

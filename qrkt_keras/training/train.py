@@ -136,6 +136,7 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     label_names: Sequence[str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    data_options: Mapping[str, Any] | None = None,
     tensorboard: bool = False,
     jit_compile: bool | str = "auto",
     strategy: tf.distribute.Strategy | None = None,
@@ -158,8 +159,8 @@ def fit(
         model: A built model from examples, such as uint8 images `(B, height, width, channels)` or
             token ids `(B, length)`, to logits `(B, num_classes)`. A model of texts, which has
             `vectorize`, takes its vocabulary from the training texts unless it has one.
-        data: The name of a data set (`data.list()`), or split name to examples and labels:
-            `"train"`, `"validation"` and, if there is one, `"test"`.
+        data: The name of a data set or its path, see `data.arrays`, or split name to examples and
+            labels: `"train"`, `"validation"` and, if there is one, `"test"`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
         resume: Whether to continue the job in `output_dir`, if there is one.
@@ -172,6 +173,7 @@ def fit(
             name and the model's configuration; recipe and data always are.
         label_names: The classes' names, when `data` is not a data set's name.
         data_dir: Where the data set is; see `data.arrays`.
+        data_options: How it is read, such as `text_column`; see `data.arrays`.
         tensorboard: Whether every epoch's logs, and the pictures at the end, are written for
             TensorBoard too, into `output_dir/logs`.
         jit_compile: Whether to compile the training step with XLA. `"auto"` leaves it to Keras,
@@ -197,7 +199,8 @@ def fit(
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
     recipe = recipe.with_given(seed=seed, epochs=epochs)
     takes_texts = hasattr(model, "vectorize")
-    splits, names = _splits(data, label_names, data_dir, takes_texts=takes_texts)
+    reading = {"data_dir": data_dir, **(data_options or {})}
+    splits, names = _splits(data, label_names, reading, takes_texts=takes_texts)
     lengths = None
     if takes_texts:
         splits = _vectorized(model, splits)
@@ -329,7 +332,7 @@ def fit(
 def _splits(
     data: str | Mapping[str, Arrays],
     label_names: Sequence[str] | None,
-    data_dir: str | os.PathLike[str] | None,
+    reading: Mapping[str, Any],
     *,
     takes_texts: bool,
 ) -> tuple[dict[str, Arrays], Sequence[str] | None]:
@@ -340,10 +343,10 @@ def _splits(
                 f"label_names belong to a data set. Received: {label_names} with data={data!r}"
             )
         splits = {
-            split: datasets.arrays(data, split, data_dir=data_dir)
+            split: datasets.arrays(data, split, **reading)
             for split in ("train", "validation", "test")
         }
-        return splits, datasets.info(data).label_names
+        return splits, datasets.info(data, **reading).label_names
     if not {"train", "validation"} <= set(data) <= {"train", "validation", "test"}:
         raise ValueError(
             "data must have the splits train and validation, and may have test. "

@@ -139,6 +139,7 @@ def fit_gan(
     progress: bool = True,
     identity: Mapping[str, Any] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    data_options: Mapping[str, Any] | None = None,
     grids_every: int | None = None,
     scores_every: int | None = None,
     num_scored: int = 1000,
@@ -156,9 +157,9 @@ def fit_gan(
 
     Args:
         model: A `zoo.GAN`.
-        data: The name of a data set (`data.list()`), whose images are resized to the model's, or
-            uint8 images `(n, height, width, channels)`; for a GAN with classes a tuple of those and
-            of integer labels `(n,)`.
+        data: The name of a data set or its path, see `data.arrays`, whose images are resized to the
+            model's, or uint8 images `(n, height, width, channels)`; for a GAN with classes a tuple
+            of those and of integer labels `(n,)`.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
         feature_network: What generated images are measured by: a `zoo.FeatureNetwork`, or an
@@ -172,6 +173,7 @@ def fit_gan(
         identity: JSON data that must be the same when the job is continued. Recipe, data, the
             measurement, and the model's configuration but for its engine always are.
         data_dir: Where the data set is; see `data.arrays`.
+        data_options: How it is read, such as `channels`; see `data.arrays`.
         grids_every: Epochs between two pictures of samples; by default about twenty in all.
         scores_every: Epochs between two measurements; by default about ten in all.
         num_scored: Generated, and real, images of a measurement during training.
@@ -202,7 +204,8 @@ def fit_gan(
         if positive_integer(name, value) < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {name}={value}")
     recipe = recipe.with_given(seed=seed, epochs=epochs)
-    images, labels = _examples(data, model, data_dir)
+    reading = {"data_dir": data_dir, **(data_options or {})}
+    images, labels = _examples(data, model, reading)
     steps = datasets.steps_per_epoch(len(images), recipe.images_per_step)
     model.compile(
         **compile_arguments(recipe),
@@ -326,18 +329,18 @@ def compile_arguments(recipe: GANRecipe) -> dict[str, Any]:
 def _examples(
     data: str | np.ndarray | tuple[np.ndarray, np.ndarray],
     model: keras.Model,
-    data_dir: str | os.PathLike[str] | None,
+    reading: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images to train on and their labels, all of them: a GAN has no validation split."""
     num_classes = model.num_classes
     has_classes = num_classes is not None
     if isinstance(data, str):
-        images, labels = datasets.arrays(data, "train+validation", data_dir=data_dir)
+        images, labels = datasets.arrays(data, "train+validation", **reading)
         images = datasets.resized(images, model.image_shape[:2])
-        if num_classes not in (None, datasets.info(data).num_classes):
+        if has_classes and (own := datasets.info(data, **reading).num_classes) != num_classes:
             raise ValueError(
-                f"The data set must have the model's {num_classes} classes, and has "
-                f"{datasets.info(data).num_classes}. Received: data={data!r}"
+                f"The data set must have the model's {num_classes} classes, and has {own}. "
+                f"Received: data={data!r}"
             )
     elif isinstance(data, tuple) != has_classes or (isinstance(data, tuple) and len(data) != 2):
         wanted = "(images, labels)" if has_classes else "images alone"

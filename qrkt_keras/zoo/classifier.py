@@ -300,11 +300,15 @@ class Classifier(keras.Model):
         return cls(**config)
 
 
-def head(tokens: Any, num_classes: int, policy: DTypePolicy, mask: Any = None) -> Any:
-    """The mean over tokens, and the logits, which are never in half precision."""
-    features = keras.layers.GlobalAveragePooling1D(
+def mean_over_tokens(tokens: Any, policy: DTypePolicy, mask: Any = None) -> Any:
+    """The mean over the tokens that the mask leaves."""
+    return keras.layers.GlobalAveragePooling1D(
         data_format="channels_last", dtype=policy, name="mean_over_tokens"
     )(tokens, mask=mask)
+
+
+def logits(features: Any, num_classes: int, policy: DTypePolicy) -> Any:
+    """The last Dense layer, which is never in half precision."""
     return keras.layers.Dense(
         num_classes, kernel_initializer="lecun_normal", dtype=full_precision(policy), name="logits"
     )(features)

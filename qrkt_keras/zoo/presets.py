@@ -66,8 +66,9 @@ class Preset:
         class_name: Name of the model's class.
         config: Arguments of the class.
         recipe: How the model is trained, if the preset says so.
-        data: Name of the data set that it is trained on, if the preset says so.
+        data: Name or path of the data set that it is trained on, if the preset says so.
         metadata: What was measured, and how, if there are weights.
+        data_options: How that is read, see `data.arrays`.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Preset:
     recipe: Recipe | GANRecipe | None
     data: str | None
     metadata: Mapping[str, Any] | None
+    data_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def weights(self) -> Path | None:
@@ -148,7 +150,7 @@ def read_preset(preset: str | os.PathLike[str]) -> Preset:
             "A preset's configuration holds the model's arguments under 'config'. "
             f"Received: {folder / CONFIG} with config={config.get('config')!r}"
         )
-    recipe, data = _read_recipe(folder / RECIPE, config["class_name"])
+    recipe, data, data_options = _read_recipe(folder / RECIPE, config["class_name"])
     return Preset(
         name=folder.name,
         folder=folder,
@@ -157,7 +159,50 @@ def read_preset(preset: str | os.PathLike[str]) -> Preset:
         recipe=recipe,
         data=data,
         metadata=_read_metadata(folder),
+        data_options=data_options,
     )
+
+
+def read_recipe(
+    source: str | os.PathLike[str], recipe_class: type[Recipe | GANRecipe] = Recipe
+) -> Recipe | GANRecipe:
+    """Reads a recipe from a file, or takes a preset's.
+
+    Args:
+        source: A JSON file with a recipe's fields (`Recipe.to_json`), or with them under
+            `"recipe"`, as in a preset's folder; or what `read_preset` takes.
+        recipe_class: The kind that it must be.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        PresetError: If the file is no JSON object, there is no such preset, or it has no recipe of
+            that kind.
+        TypeError: If a field is of the wrong type.
+        ValueError: If a field is unknown, missing or out of range.
+
+    Example:
+
+    >>> from qrkt_keras import zoo
+    >>> zoo.read_recipe("qvit_rk4_mnist").epochs
+    65
+    """
+    if Path(source).suffix == ".json" and not Path(source).exists():
+        raise PresetError(f"There is no such file. Received: {os.fspath(source)!r}")
+    if Path(source).is_file():
+        content = _read_json(Path(source))
+        fields = content.get("recipe", content)
+        if not isinstance(fields, dict):
+            raise PresetError(f"A recipe is a JSON object. Received: {source} with {fields!r}")
+        return recipe_class.from_dict(fields)
+    recipe = read_preset(source).recipe
+    if not isinstance(recipe, recipe_class):
+        raise PresetError(
+            f"The preset must have a {recipe_class.__name__}. "
+            f"Received: {os.fspath(source)!r} with {type(recipe).__name__}"
+        )
+    return recipe
 
 
 def from_preset(
@@ -237,6 +282,7 @@ def save_to_preset(
     *,
     recipe: Recipe | GANRecipe | None = None,
     data: str | None = None,
+    data_options: Mapping[str, Any] | None = None,
     scores: Mapping[str, Any] | None = None,
     command: str | None = None,
     seed: int | None = None,
@@ -249,7 +295,8 @@ def save_to_preset(
         model: A model of a class in `model_classes`.
         folder: The folder to be made; its name is the preset's.
         recipe: How the model is trained, and
-        data: on which data set; given both or neither.
+        data: on which data set, its name or path; given both or neither.
+        data_options: How that is read, see `data.arrays`, as JSON data.
         scores: What was measured, as JSON data; recorded as given.
         command: The command that trained the model; recorded as given.
         seed: The seed of that run; recorded as given.
@@ -281,10 +328,10 @@ def save_to_preset(
         raise TypeError(
             f"A preset's model is one of {', '.join(model_classes())}. Received: {type(model)}"
         )
-    if (recipe is None) != (data is None):
+    if (recipe is None) != (data is None) or (data is None and data_options):
         raise ValueError(
             "A recipe and the name of its data set are given both or neither. "
-            f"Received: recipe={recipe!r}, data={data!r}"
+            f"Received: recipe={recipe!r}, data={data!r}, data_options={data_options!r}"
         )
     folder = Path(folder)
     if folder.exists() and not (overwrite and (folder / CONFIG).is_file()):
@@ -294,7 +341,8 @@ def save_to_preset(
     with atomic_folder(folder, replace=overwrite) as beside:
         _write_json(beside / CONFIG, {"format": FORMAT, "class_name": class_name, "config": config})
         if recipe is not None:
-            _write_json(beside / RECIPE, {"data": data, "recipe": recipe.to_dict()})
+            reading = {"data_options": dict(data_options)} if data_options else {}
+            _write_json(beside / RECIPE, {"data": data, **reading, "recipe": recipe.to_dict()})
         if include_weights:
             # The weights alone: Keras would write the optimizers' state of a compiled model too.
             bare = type(model).from_config(model.get_config())
@@ -366,18 +414,21 @@ def _read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_recipe(file: Path, class_name: str) -> tuple[Recipe | GANRecipe | None, str | None]:
+def _read_recipe(
+    file: Path, class_name: str
+) -> tuple[Recipe | GANRecipe | None, str | None, Mapping[str, Any]]:
     if not file.exists():
-        return None, None
+        return None, None, {}
     content = _read_json(file)
     data, fields = content.get("data"), content.get("recipe")
-    if not isinstance(data, str) or not isinstance(fields, dict):
+    options = content.get("data_options", {})
+    if not (isinstance(data, str) and isinstance(fields, dict) and isinstance(options, dict)):
         raise PresetError(
-            "A preset's recipe is {'data': name, 'recipe': fields}. "
+            "A preset's recipe is {'data': name, 'recipe': fields}, and may have 'data_options'. "
             f"Received: {file} with {sorted(content)}"
         )
     try:
-        return model_classes()[class_name].recipe_class.from_dict(fields), data
+        return model_classes()[class_name].recipe_class.from_dict(fields), data, options
     except (TypeError, ValueError) as error:
         raise PresetError(f"The recipe is no good: {error}. Received: {file}") from error
 

@@ -23,12 +23,12 @@ from qrkt_keras.layers.projection import (
     circuit_of_width,
     dropout_rate,
     positive_integer,
+    positive_number,
     read_template,
     template_config,
 )
 from qrkt_keras.layers.runge_kutta_residual import RESIDUALS, solver_config
 from qrkt_keras.layers.source_attention import VARIANTS
-from qrkt_keras.layers.transformer_encoder_block import EPSILON
 from qrkt_keras.solvers import ButcherTableau
 
 # C.-A. Ripanu, QRKT-GAN, 2024: what its text says, and what its code does.
@@ -55,6 +55,7 @@ class Transformer:
     residual: str | None
     variant: str
     project_cross_attention: bool
+    attention_scale: float | None
     quantum: bool
     template: str | CircuitSpec | Mapping[str, str]
     num_ansatz_layers: int
@@ -62,6 +63,7 @@ class Transformer:
     trainable_circuits: bool
     engine: str
     dropout: float
+    epsilon: float
 
     def __post_init__(self) -> None:
         self.hidden_dim = positive_integer("hidden_dim", self.hidden_dim)
@@ -92,10 +94,13 @@ class Transformer:
         choice("variant", self.variant, VARIANTS)
         if self.residual is not None:
             choice("residual", self.residual, RESIDUALS)
+        if self.attention_scale is not None:
+            self.attention_scale = positive_number("attention_scale", self.attention_scale)
         self.num_ansatz_layers = positive_integer("num_ansatz_layers", self.num_ansatz_layers)
         self.template = read_template(self.template, self.num_ansatz_layers)
         check_engine(self.engine)
         self.dropout = dropout_rate(self.dropout)
+        self.epsilon = positive_number("epsilon", self.epsilon)
         self.specs = {}
         if self.quantum and self.template != IDENTITY:
             for part, width in (("attention", self.hidden_dim), ("feed_forward", self.mlp_dim)):
@@ -115,7 +120,11 @@ class Transformer:
         """Encoder and Runge-Kutta blocks, and the normalisation after them."""
         for block in range(self.num_encoder_blocks):
             layer = TransformerEncoderBlock(
-                self.num_heads, self.mlp_dim, name=f"encoder_{block + 1}", **self._settings(dtype)
+                self.num_heads,
+                self.mlp_dim,
+                scale=self.attention_scale,
+                name=f"encoder_{block + 1}",
+                **self._settings(dtype),
             )
             tokens = layer(tokens, mask=mask)
         for block, tableau in enumerate(self._tableaus):
@@ -123,13 +132,14 @@ class Transformer:
                 self.num_heads,
                 self.mlp_dim,
                 solver=tableau,
+                scale=self.attention_scale,
                 share_weights=self.share_weights,
                 residual=self.residual or RESIDUAL_OF_VARIANT[self.variant],
                 name=f"ode_{block + 1}",
                 **self._settings(dtype),
             )
             tokens = layer(tokens, mask=mask)
-        return normalization("source_normalization", dtype)(tokens)
+        return self.normalization("source_normalization", dtype)(tokens)
 
     def decode(self, tokens: Any, memory: Any, dtype: keras.DTypePolicy, mask: Any = None) -> Any:
         """Decoder blocks, in which the target attends to the memory; both have the same mask."""
@@ -145,6 +155,10 @@ class Transformer:
             tokens = layer(tokens, memory, target_mask=mask, source_mask=mask)
         return tokens
 
+    def normalization(self, name: str, dtype: keras.DTypePolicy) -> keras.layers.LayerNormalization:
+        """A normalisation as that of the blocks, outside them."""
+        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
+
     def _settings(self, dtype: keras.DTypePolicy) -> dict[str, Any]:
         return {
             "quantum": self.quantum,
@@ -153,6 +167,7 @@ class Transformer:
             "trainable_encoding": self.trainable_encoding,
             "engine": self.engine,
             "dropout": self.dropout,
+            "epsilon": self.epsilon,
             "dtype": dtype,
         }
 
@@ -164,11 +179,6 @@ class Transformer:
             "solver": listed(self.solver),
             "template": template_config(self.template),
         }
-
-
-def normalization(name: str, dtype: keras.DTypePolicy) -> keras.layers.LayerNormalization:
-    """The normalisation of the blocks, outside them."""
-    return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=dtype, name=name)
 
 
 def listed(value: Any) -> Any:

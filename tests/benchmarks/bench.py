@@ -3,6 +3,7 @@
     make bench                        all of it, on a quiet machine
     make bench BENCH=--quick          the main rows
     make bench BENCH="--cases 'patch-*' --contestants torchquantum 'qrkt-*'"
+    make bench BENCH="--cases 'preset-qtext*'"
 
 Every contestant runs a case in a process of its own. All processes of one case live at once and
 take turns, so that whatever else the machine does falls on all of them. The results go into

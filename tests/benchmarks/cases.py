@@ -5,10 +5,15 @@ This module is imported in the peers' environments too, so it knows the standard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks import circuits
+
+# Where the package's presets are: a folder each, under a folder for each kind of model.
+ZOO = Path(__file__).resolve().parents[2] / "qrkt_keras" / "zoo"
 
 # More qubits than this are refused without trying: every peer holds whole state vectors.
 LARGEST_STATE = 26
@@ -89,6 +94,7 @@ OURS = tuple(name for name, contestant in CONTESTANTS.items() if not contestant.
 # The scan stands for TensorCircuit where a circuit repeats a layer: it is then the faster form.
 _ONE_LAYER = (*OURS, "pennylane-jax", "pennylane-lightning", "tensorcircuit", "torchquantum", "tfq")
 _LAYERS = tuple(name.replace("tensorcircuit", "tensorcircuit-scan") for name in _ONE_LAYER)
+_STEPS = ("qrkt-tf", "qrkt-tf-xla")
 _SWEEP = ("qrkt-tf-xla", "pennylane-jax", "tensorcircuit-scan", "torchquantum", "tfq")
 
 
@@ -103,7 +109,7 @@ class Case:
             "dense" (the same of a PQC layer and of a Dense layer), "training" (steps of a model
             and of its classical twin), or of a GAN and its twin "critic" and "generator" (updates
             of that network) and "gan" (whole steps).
-        batch: rows, or images a step.
+        batch: rows, or images or texts a step.
         contestants: in the order of the table.
         template: of the circuit, see `circuits.get`.
         num_qubits: of the circuit.
@@ -260,7 +266,7 @@ def _plain(blocks: int) -> dict:
 
 
 def _training() -> list[Case]:
-    common = ("training step", "training", 64, ("qrkt-tf", "qrkt-tf-xla"))
+    common = ("training step", "training", 64, _STEPS)
     cases = [Case("qvit_rk4_digits", *common, preset="qvit_rk4_digits")]
     for shape, preset, whole in (
         ("thesis", "qvit_rk4_mnist", {}),
@@ -281,10 +287,52 @@ def _training() -> list[Case]:
     return cases
 
 
+def presets(measured: Collection[Case], zoo: Path = ZOO) -> dict[str, Case]:
+    """The case of every classifier among the package's presets.
+
+    Args:
+        measured: cases; one that trains a preset with nothing changed is that preset's.
+        zoo: the folder of the models.
+    """
+    cases = {}
+    for file in sorted(zoo.glob("*/presets/*/config.json"), key=lambda file: file.parent.name):
+        preset = json.loads(file.read_text(encoding="utf-8"))
+        # Of the others, GANs have cases of their own, and feature networks have no twin.
+        if preset["class_name"] not in ("QText", "QViT"):
+            continue
+        name, config = file.parent.name, preset["config"]
+        same = [
+            case
+            for case in measured
+            if case.preset == name
+            and all(config.get(key) == value for key, value in case.model.items())
+        ]
+        cases[name] = same[0] if same else _preset(name, file.with_name("recipe.json"))
+    return cases
+
+
+def _preset(name: str, recipe: Path) -> Case:
+    batch = 64  # a recipe's default, and that of a preset without one
+    if recipe.exists():
+        batch = json.loads(recipe.read_text(encoding="utf-8"))["recipe"].get("batch_size", batch)
+    return Case(
+        f"preset-{name}",
+        "presets",
+        "training",
+        # ImageNet's too: its presets read 32x32 images, so that a step is a matter of milliseconds.
+        batch,
+        _STEPS,
+        preset=name,
+        # Fewer than elsewhere: they are many, and their table has no quartiles.
+        rounds=5,
+        # Texts have no other case; this one has the fewest stages.
+        quick=name == "qtext_rk1_imdb",
+    )
+
+
 def _gans() -> list[Case]:
-    contestants = ("qrkt-tf", "qrkt-tf-xla")
     cases = [
-        Case(f"{preset}-{kind}", "GAN step", kind, 32, contestants, preset=preset)
+        Case(f"{preset}-{kind}", "GAN step", kind, 32, _STEPS, preset=preset)
         for preset in ("qrkt_gan_mnist", "qrkt_gan_mnist_thesis")
         for kind in ("critic", "generator")
     ]
@@ -301,7 +349,7 @@ def _gans() -> list[Case]:
 
 
 def _reference() -> list[Case]:
-    contestants = ("qrkt-tf", "qrkt-tf-xla", "reference")
+    contestants = (*_STEPS, "reference")
     return [
         Case(
             f"reference-{name}",
@@ -339,4 +387,16 @@ def _sweeps() -> list[Case]:
     ]
 
 
-CASES = (*_circuits(), *_kawase(), *_wide(), *_training(), *_gans(), *_reference(), *_sweeps())
+_TRAINING = _training()
+# Preset to case: one of its own, or the one above that measures it anyway.
+PRESETS = presets(_TRAINING)
+CASES = (
+    *_circuits(),
+    *_kawase(),
+    *_wide(),
+    *_TRAINING,
+    *(case for case in PRESETS.values() if case not in _TRAINING),
+    *_gans(),
+    *_reference(),
+    *_sweeps(),
+)

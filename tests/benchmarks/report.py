@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cases import CASES, CONTESTANTS, OURS
+from benchmarks.cases import CASES, CONTESTANTS, OURS, PRESETS
 
 # A peer whose values are further away than this computed something else.
 PARITY = 1e-4
@@ -65,6 +65,14 @@ PARTS = {
         "of its classical twin of the same shapes. `thesis`: the preset `qvit_rk4_mnist`, 3 RK4 "
         "blocks and a decoder; `plain`: 4 encoder blocks. `hardware_efficient` has 3 layers here. "
         "`qvit_rk4_digits` is the preset of that name, of its own shape.",
+    ),
+    "presets": (
+        "Training steps of the presets",
+        "A training step (AdamW) of every classifier that comes as a preset, QViT or QText, and of "
+        "its classical twin, at the batch size of its recipe; a preset that has a table above is "
+        "listed with that table's numbers and batch. Texts have as many words as the model reads "
+        "at most: training cuts a batch to its longest text, so that most of its steps are "
+        "shorter. Medians alone.",
     ),
     "GAN step": (
         "Steps of a GAN",
@@ -285,10 +293,7 @@ def case_table(results: Results, name: str) -> Iterator[str]:
         if entry.get("note"):
             label += f" ({entry['note']})"
         if entry["status"] != "measured":
-            said = {"refused": "cannot: ", "failed": "failed: ", "absent": "absent: "}
-            said["left out"] = "not tried: "
-            text = said.get(entry["status"], "") + entry["reason"].replace("|", "\\|")
-            yield f"| {label} | {text} | | | | |"
+            yield f"| {label} | {unmeasured(entry)} | | | | |"
             continue
         cell = f"{time(entry['median'])} ({time(entry['low'])}–{time(entry['high'])})"
         if entry is best:
@@ -334,6 +339,50 @@ def case_table(results: Results, name: str) -> Iterator[str]:
             differ = " (**they differ**)" if len(counts) > 1 else ""
             yield ""
             yield f"Parameters, {variant}: {numbers}{differ}."
+
+
+def unmeasured(entry: dict) -> str:
+    """Why an entry has no numbers, for a cell of a table."""
+    said = {"refused": "cannot: ", "failed": "failed: ", "absent": "absent: "}
+    said["left out"] = "not tried: "
+    return said.get(entry["status"], "") + entry["reason"].replace("|", "\\|")
+
+
+def preset_table(results: Results) -> Iterator[str]:
+    """A row a preset, the faster way marked; then the range of ratios and what is not measured."""
+    ways = list(dict.fromkeys(name for case in PRESETS.values() for name in case.contestants))
+    columns = "".join(f" {title(way)}: quantum / twin | ratio |" for way in ways)
+    yield f"| | batch | parameters: quantum / twin |{columns}"
+    yield "|---|---|---|" + "---|---|" * len(ways)
+    ratios: dict[str, float] = {}
+    for preset, case in PRESETS.items():
+        if case.name not in results.cases:
+            continue
+        best = results.fastest(case.name, ours=True)
+        parameters, cells = "", []
+        for way in ways:
+            quantum, twin = (results.entry(case.name, way, which) for which in ("quantum", "twin"))
+            if quantum is None or quantum["status"] != "measured":
+                cells += ["" if quantum is None else unmeasured(quantum), ""]
+                continue
+            seconds, ratio = time(quantum["median"]), quantum["median"] / twin["median"]
+            if quantum is best:
+                seconds, ratios[preset] = f"**{seconds}**", ratio
+            parameters = f"{quantum['parameters']:,} / {twin['parameters']:,}"
+            cells += [f"{seconds} / {time(twin['median'])}", f"{ratio:.3g}"]
+        batch = results.cases[case.name]["case"]["batch"]
+        yield "| " + " | ".join([f"`{preset}`", str(batch), parameters, *cells]) + " |"
+    if ratios:
+        low, high = min(ratios, key=ratios.get), max(ratios, key=ratios.get)
+        yield ""
+        yield (
+            f"Each in its faster way, they take from {ratios[low]:.3g} (`{low}`) to "
+            f"{ratios[high]:.3g} (`{high}`) times their twins' seconds."
+        )
+    missing = [f"`{name}`" for name, case in PRESETS.items() if case.name not in results.cases]
+    if missing:
+        yield ""
+        yield f"Not measured: {', '.join(missing)}."
 
 
 def heading(name: str, case: dict) -> str:
@@ -453,6 +502,9 @@ def text(results: Results, pictures: list[str]) -> str:
         if not names:
             continue
         lines += [f"## {PARTS[group][0]}", "", PARTS[group][1], ""]
+        if group == "presets":
+            lines += [*preset_table(results), ""]
+            continue
         for name in names:
             lines += [f"### {heading(name, results.cases[name]['case'])}", ""]
             lines += [*case_table(results, name), ""]

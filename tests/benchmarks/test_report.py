@@ -99,6 +99,56 @@ def test_twins_and_limit():
     assert "Parameters, quantum: 5." in text
 
 
+def step(*, batch=64, **seconds):
+    """A record of a preset: contestant to seconds of quantum model and twin."""
+    entries = []
+    for name, (quantum, twin) in seconds.items():
+        name = name.replace("_", "-")
+        entries.append(entry(name, quantum, parameters=3066))
+        entries.append(entry(name, twin, variant="twin", parameters=17098))
+    return record(*entries, group="presets", kind="training", template="", batch=batch)
+
+
+def preset_rows(**cases) -> tuple[str, list[str]]:
+    """The part of the page with the presets' table, and its rows."""
+    text = report.text(report.Results({"cases": cases}), [])
+    part = text.split(f"## {report.PARTS['presets'][0]}\n")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    return part, lines
+
+
+def test_presets_share_a_table():
+    part, rows = preset_rows(
+        **{
+            "preset-qtext_rk1_imdb": step(qrkt_tf=(3.0, 2.5), qrkt_tf_xla=(2.0, 1.0)),
+            "preset-qvit_rk1_mnist": step(qrkt_tf=(0.004, 0.005), batch=16),
+            # Measured by a case of another group.
+            "qvit_rk4_digits": step(qrkt_tf=(0.006, 0.005), qrkt_tf_xla=(0.007, 0.005)),
+        }
+    )
+    assert rows[0].split("|")[4].strip() == "qrkt_keras, TensorFlow: quantum / twin"
+    assert rows[2:] == [
+        "| `qtext_rk1_imdb` | 64 | 3,066 / 17,098 | 3 s / 2.5 s | 1.2 | **2 s** / 1 s | 2 |",
+        "| `qvit_rk1_mnist` | 16 | 3,066 / 17,098 | **4 ms** / 5 ms | 0.8 |  |  |",
+        "| `qvit_rk4_digits` | 64 | 3,066 / 17,098 | **6 ms** / 5 ms | 1.2 | 7 ms / 5 ms | 1.4 |",
+    ]
+    assert "from 0.8 (`qvit_rk1_mnist`) to 2 (`qtext_rk1_imdb`) times" in part
+    assert "###" not in part
+    missing = part.split("Not measured: ")[1]
+    assert "`qvit_rk4_imagenet`" in missing and "`qtext_rk1_imdb`" not in missing
+
+
+def test_a_preset_that_could_not_be_measured_says_why():
+    stopped = entry("qrkt-tf", status="stopped", reason="> 300 s to compile")
+    failed = entry("qrkt-tf-xla", status="failed", reason="a | b")
+    broken = record(stopped, failed, group="presets", kind="training", template="", batch=64)
+    part, rows = preset_rows(**{"preset-qvit_rk1_mnist": broken})
+    expected = "| `qvit_rk1_mnist` | 64 |  | > 300 s to compile |  | failed: a \\| b |  |"
+    assert rows[2:] == [expected]
+    assert "times their twins' seconds" not in part
+
+
 def test_plots(tmp_path):
     cases = {
         f"sweep-n{n}": record(

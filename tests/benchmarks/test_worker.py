@@ -84,6 +84,41 @@ def test_measure_and_report(tmp_path, monkeypatch):
     assert "| TensorFlow Quantum, adjoint | not tried: it is slow |" in page
 
 
+ONE_BLOCK = {"num_encoder_blocks": 0, "num_ode_blocks": 1, "num_decoder_blocks": 0}
+
+
+@pytest.mark.parametrize(
+    "preset, steps, smaller",
+    [
+        ("qvit_rk1_mnist", 50, ONE_BLOCK | {"hidden_dim": 2}),
+        ("qtext_rk1_imdb", 1, ONE_BLOCK | {"vocab_size": 9, "max_length": 5}),
+    ],
+)
+def test_training(monkeypatch, preset, steps, smaller):
+    """A call trains a preset's model, of images or of texts, and its twin."""
+    from qrkt_keras import zoo
+
+    models, from_preset = [], zoo.from_preset
+
+    def kept(*args, **options):
+        models.append(from_preset(*args, **options))
+        return models[-1]
+
+    monkeypatch.setattr(zoo, "from_preset", kept)
+    case = Case("tiny", "presets", "training", 3, ("qrkt-tf",), preset=preset, model=smaller)
+    subjects = qrkt.TensorFlow().prepare(case)
+    assert [*subjects] == ["quantum", "twin"]
+    assert [model.quantum for model in models] == [True, False]
+    for model, subject in zip(models, subjects.values(), strict=True):
+        assert subject.parameters == model.count_params()
+        before = model.get_weights()
+        subject.call()
+        assert int(model.optimizer.iterations) == steps == round(1 / subject.scale)
+        after = model.get_weights()
+        assert all(np.isfinite(weights).all() for weights in after)
+        assert not any(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+
+
 class Engine:
     """What the limit asks of an engine."""
 

@@ -323,9 +323,17 @@ class TestBuilding:
         assert spec.num_qubits == 383
 
     def test_get(self):
-        assert templates.list() == ("hardware_efficient", "rx_ring", "ry_ring")
+        assert templates.list() == (
+            "hardware_efficient",
+            "hardware_efficient_once",
+            "rx_ring",
+            "ry_ring",
+        )
         assert templates.get("rx_ring", 3, 2) is templates.rx_ring(3, 2)
         assert templates.get("ry_ring", 3) is templates.ry_ring(3)
+        assert templates.get("hardware_efficient_once", 3, num_layers=2) is (
+            templates.hardware_efficient(3, 2, reupload=False)
+        )
         assert templates.get("hardware_efficient", 3, num_layers=2) is (
             templates.hardware_efficient(3, 2)
         )
@@ -336,7 +344,8 @@ class TestBuilding:
             (
                 lambda: templates.get("qft", 3),
                 ValueError,
-                "are hardware_efficient, rx_ring, ry_ring. Received: name='qft'$",
+                "are hardware_efficient, hardware_efficient_once, rx_ring, ry_ring. "
+                "Received: name='qft'$",
             ),
             (lambda: templates.get("patch", 8), ValueError, "Received: name='patch'$"),
             (lambda: templates.get(["rx_ring"], 8), TypeError, r"Received: name=\['rx_ring'\]$"),

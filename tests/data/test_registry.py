@@ -440,3 +440,21 @@ def test_importing_the_package_loads_no_framework():
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_applies_to_a_data_set(tmp_path):
+    assert data.option_names("digits") == {"image_size"}
+    assert data.option_names("imdb_reviews") == set()
+    assert data.option_names("fashion_mnist") == {"image_size", "config"}
+    (tmp_path / "a.csv").touch()
+    assert "text_column" in data.option_names(tmp_path / "a.csv")
+    with pytest.raises(data.DatasetNotFoundError, match="not there"):
+        data.option_names(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_path"),
+    [("digits", False), ("./digits", True), ("a.CSV", True), (Path("digits"), True)],
+)
+def test_what_is_a_path(name, is_path):
+    assert data.is_path(name) is is_path

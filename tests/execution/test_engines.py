@@ -269,11 +269,37 @@ def test_any_batch(engine, batch, template):
     np.testing.assert_allclose(graph(inputs, weights), values, atol=1e-6)
 
 
+def encoded_before_all_weights():
+    """What reaches the first entangler is the same for all copies."""
+    qubits, x, w = cirq.LineQubit.range(4), sympy.symbols("x:4"), sympy.symbols("w:8")
+    circuit = cirq.Circuit(
+        [cirq.ry(angle)(qubit) for angle, qubit in zip(x, qubits, strict=True)],
+        [cirq.ZZ(*qubits[i : i + 2]) ** (w[i] / np.pi) for i in range(3)],
+        cirq.ZZ(qubits[3], qubits[0]) ** (w[3] / np.pi),
+        [cirq.rx(angle)(qubit) for angle, qubit in zip(w[4:], qubits, strict=True)],
+    )
+    return CircuitSpec(circuit, x, w, [cirq.Y(qubit) for qubit in qubits])
+
+
+def test_a_circuit_that_is_encoded_before_all_weights():
+    for engine in ENGINES.values():
+        check_against_cirq(engine(encoded_before_all_weights()), encoded_before_all_weights(), 2)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("template", ["rx_ring", "ry_ring", "hardware_efficient"])
-def test_copies(engine, template):
+@pytest.mark.parametrize(
+    "spec",
+    [
+        templates.rx_ring(4),
+        templates.ry_ring(4),
+        templates.hardware_efficient(4),
+        templates.hardware_efficient(4, 2, reupload=False),
+        encoded_before_all_weights(),
+    ],
+    ids=["rx_ring", "ry_ring", "hardware_efficient", "once", "encoded_first"],
+)
+def test_copies(engine, spec):
     """Copies on shared inputs, and on their own, are what single circuits give."""
-    spec = getattr(templates, template)(4)
     rng = np.random.default_rng(1)
     inputs = tf.constant(rng.normal(size=(5, 3, 4)), tf.float32)
     weights = tf.constant(rng.normal(size=(3, spec.num_weights)), tf.float32)

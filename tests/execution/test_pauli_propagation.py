@@ -166,7 +166,16 @@ def test_runs_of_short_products_are_cut_once():
     program = PauliPropagation(templates.ry_ring(12))._program
     (runs,) = program.multiply._blocks
     assert runs._cuts == [0, 1, 11, 12] and runs.flops == 1
-    assert program.sum(values := tf.ones((1, 1, 12))) is values
+    assert program.sum(values := tf.ones((1, 1, 12)), tf.ones((1, 12))) is values
+
+
+def test_weights_after_the_entangler_never_meet_the_batch():
+    """Three strings an observable: Z_i, and Z_(i-1) with X_i or Y_i and Z_(i+1)."""
+    engine = PauliPropagation(templates.hardware_efficient(12, 2, reupload=False))
+    assert engine.num_strings == 36
+    assert engine._program.trigonometric == ()
+    # Multiplications: two a product of three factors.
+    assert engine._program.multiply.flops == 48
 
 
 def test_flops_grow_with_the_factors_not_with_their_products():

@@ -17,15 +17,16 @@ def test_words_and_positions():
     np.testing.assert_allclose(result, words[IDS] + positions[:4], atol=1e-7)
 
 
-def test_the_tables_have_the_standard_deviation_of_the_source():
-    layer = TokenEmbedding(4000, 1000, 16)
+@pytest.mark.parametrize(("stddev", "expected"), [(None, 0.25), (0.02, 0.02)])
+def test_the_tables_have_the_standard_deviation_of_the_source_or_that_given(stddev, expected):
+    layer = TokenEmbedding(4000, 1000, 16, stddev=stddev)
     layer.build((None, None))
     for weight in layer.weights:
-        assert np.std(weight) == pytest.approx(0.25, rel=0.03)
+        assert np.std(weight) == pytest.approx(expected, rel=0.03)
 
 
 def test_the_config_makes_the_layer_again():
-    layer = TokenEmbedding(5, 6, 3, dropout=0.2)
+    layer = TokenEmbedding(5, 6, 3, dropout=0.2, stddev=0.5)
     again = TokenEmbedding.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
     layer.build((None, 4))
@@ -42,3 +43,5 @@ def test_refused():
         TokenEmbedding(5, 6, 3)(np.zeros((2, 4, 3), "int32"))
     with pytest.raises(ValueError, match="Received: vocab_size=0$"):
         TokenEmbedding(0, 6, 3)
+    with pytest.raises(ValueError, match="stddev=0$"):
+        TokenEmbedding(5, 6, 3, stddev=0)

@@ -192,3 +192,24 @@ def test_the_same_model_again_is_refused(tmp_path):
     model = make_model()
     with pytest.raises(ValueError, match=r"Received: 'sequential.*' again, for fold 2$"):
         run(tmp_path, lambda: model, epochs=1)
+
+
+def test_the_command_and_how_the_data_is_read(tmp_path):
+    def make():
+        layers = keras.layers
+        return keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), layers.Dense(10)])
+
+    run(
+        tmp_path,
+        make,
+        folds=2,
+        epochs=1,
+        data_options={"image_size": [4, 4]},
+        command="qrkt train --folds 2",
+    )
+    assert json.loads((tmp_path / "folds.json").read_text())["command"] == "qrkt train --folds 2"
+
+
+def test_many_models_in_one_process_are_no_mistake(tmp_path, caplog):
+    run(tmp_path, folds=8, epochs=1)
+    assert "retracing" not in caplog.text

@@ -7,6 +7,7 @@ from PIL import Image
 from sklearn.metrics import auc, roc_curve
 
 from qrkt_keras.training import (
+    comparison_picture,
     confusion_picture,
     files,
     folds_picture,
@@ -224,3 +225,47 @@ def test_folds_are_points_around_their_mean(tmp_path):
     assert count(picture, BLUE) > 100
     with pytest.raises(ValueError, match=r"Received: \{'accuracy': \[0\.9\]\}$"):
         folds_picture({"accuracy": [0.9]}, tmp_path / "b.png")
+
+
+def places(picture, colour):
+    """Rows and columns of the pixels of a colour, without the legend's."""
+    found = np.argwhere(np.abs(picture - colour).sum(axis=-1) < 6)
+    return found[found[:, 1] < 0.8 * picture.shape[1]]
+
+
+def test_models_are_where_their_accuracy_and_parameters_are(tmp_path):
+    reached = {
+        ("a", "quantum"): (3000, [0.91, 0.92, 0.93]),
+        ("a", "classical twin"): (7000, [0.97, 0.97, 0.98]),
+    }
+    comparison_picture(reached, tmp_path / "a.png", title="digits")
+    picture = pixels(tmp_path / "a.png")
+    blue, orange = places(picture, BLUE), places(picture, ORANGE)
+    # Of an image the first row is the top one.
+    assert blue[:, 0].mean() > orange[:, 0].mean() + 200
+    assert blue[:, 1].mean() + 400 < orange[:, 1].mean()
+    # The bar, a standard deviation up and down, is as high as 0.02 on the axis.
+    height = np.ptp(blue[:, 0]) / (blue[:, 0].mean() - orange[:, 0].mean())
+    assert height == pytest.approx(0.02 / (0.97333 - 0.92), rel=0.1)
+
+
+def test_a_single_run_has_no_bar_and_equal_counts_stand_apart(tmp_path):
+    reached = {("a", "quantum"): (90, [0.5]), ("a", "frozen"): (90, [0.5])}
+    comparison_picture(reached, tmp_path / "a.png")
+    picture = pixels(tmp_path / "a.png")
+    blue, orange = places(picture, BLUE), places(picture, ORANGE)
+    assert np.ptp(blue[:, 0]) < 30 and np.ptp(orange[:, 0]) < 30
+    assert blue[:, 1].max() < orange[:, 1].max() and blue[:, 1].min() < orange[:, 1].min()
+    for counts in ((90, 100_000), (90, 90)):
+        many = {
+            (f"model {k}", f"form {k}"): (counts[k % 2], [0.5, 0.6 + k / 100]) for k in range(9)
+        }
+        comparison_picture(many, tmp_path / "b.png")
+        assert count(pixels(tmp_path / "b.png"), BLUE) > 100
+
+
+@pytest.mark.parametrize("reached", [{}, {("a", "quantum"): (90, [])}])
+def test_a_model_without_a_run_is_refused(tmp_path, reached):
+    with pytest.raises(ValueError, match=r"a run of each\. Received: \{"):
+        comparison_picture(reached, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from qrkt_keras import data
 from qrkt_keras.training import (
@@ -780,3 +781,29 @@ def test_a_callback_of_the_users_may_stop(tmp_path):
     recipe = dataclasses.replace(RECIPE, early_stopping_patience=2)
     assert run(make_model(), tmp_path, recipe, callbacks=[Enough()]).epochs == 1
     assert run(make_model(), tmp_path, recipe, resume=True).epochs == 3
+
+
+def test_how_a_data_set_is_read(job, tmp_path):
+    result = run(make_model(shape=(4, 4, 1)), tmp_path, data_options={"image_size": [4, 4]})
+    assert result.scores["test"].num_examples == 360
+    with pytest.raises(ValueError, match=r"Received: text_column='a'$"):
+        run(make_model(), tmp_path / "b", data_options={"text_column": "a"})
+    # Whoever says nothing continues jobs as before.
+    again = run(make_model(), job[0], data_options={}, resume=True)
+    assert again.history == job[2].history
+
+
+def test_your_own_images_by_their_path(tmp_path):
+    for name, brightness in (("dark", 0), ("light", 255)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for k in range(30):
+            picture = Image.new("L", (6, 5 + k % 2), brightness)
+            picture.save(tmp_path / "photos" / name / f"{k}.png")
+    result = run(
+        make_model(num_classes=2),
+        tmp_path / "run",
+        dataclasses.replace(RECIPE, batch_size=8),
+        data=str(tmp_path / "photos"),
+        data_options={"image_size": (8, 8), "channels": 1},
+    )
+    assert result.scores["test"].num_examples == 6

@@ -211,6 +211,24 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, arguments, me
     assert not (tmp_path / "run").exists()
 
 
+def test_your_own_images_by_their_path(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for k in range(12):
+            Image.new("RGB", (9, 9 + k % 2), (k, 0, 0)).save(
+                tmp_path / "photos" / name / f"{k}.png"
+            )
+    result = fit_gan(
+        plain_gan(),
+        str(tmp_path / "photos"),
+        RECIPE,
+        output_dir=tmp_path / "run",
+        progress=False,
+        data_options={"image_size": [12, 12], "channels": 1},
+    )
+    assert result.epochs == RECIPE.epochs
+
+
 class OtherPixels(Pixels):
     name = "other_pixels"
 

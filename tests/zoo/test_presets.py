@@ -21,7 +21,7 @@ from support.gans import small_gan
 from support.small_disk import small_disk
 
 from qrkt_keras import data, zoo
-from qrkt_keras.training import THESIS, Recipe
+from qrkt_keras.training import THESIS, GANRecipe, Recipe
 from qrkt_keras.zoo import FreshWeightsWarning, PresetError, QViT, presets
 
 ARGUMENTS = {
@@ -172,6 +172,34 @@ class TestRoundTrip:
         assert not {"name", "dtype", "trainable"} & set(json.loads(text)["config"])
         for name in ("config.json", "recipe.json", "metadata.json"):
             assert str(folder.parent) not in (folder / name).read_text()
+
+    def test_how_the_data_is_read(self, model, folder, tmp_path):
+        assert zoo.read_preset(folder).data_options == {}
+        assert "data_options" not in (folder / "recipe.json").read_text()
+        options = {"image_size": [4, 4], "channels": 1}
+        own = model.save_to_preset(
+            tmp_path / "own", recipe=RECIPE, data="./photos", data_options=options
+        )
+        preset = zoo.read_preset(own)
+        assert (preset.data, preset.data_options, preset.recipe) == ("./photos", options, RECIPE)
+
+    def test_a_recipe_of_its_own(self, folder, tmp_path):
+        file = tmp_path / "recipe.json"
+        file.write_text(RECIPE.to_json())
+        for source in (file, str(file), folder, folder / "recipe.json"):
+            assert zoo.read_recipe(source) == RECIPE
+        assert zoo.read_recipe("qvit_rk4_mnist") == THESIS
+        assert zoo.read_recipe("qrkt_gan_mnist", GANRecipe).num_critic_steps >= 1
+        with pytest.raises(PresetError, match="have a Recipe. .*'qrkt_gan_mnist' with GANRecipe$"):
+            zoo.read_recipe("qrkt_gan_mnist")
+        with pytest.raises(PresetError, match=r"no such file\. Received: 'none\.json'$"):
+            zoo.read_recipe("none.json")
+        file.write_text('{"recipe": 3}')
+        with pytest.raises(PresetError, match=r"is a JSON object\. Received: .* with 3$"):
+            zoo.read_recipe(file)
+        file.write_text('{"epochs": 3, "hook": "os.system"}')
+        with pytest.raises(ValueError, match="Received: hook$"):
+            zoo.read_recipe(file)
 
     def test_the_twin_and_a_list_of_solvers(self, tmp_path):
         model = QViT(
@@ -382,6 +410,7 @@ class TestRefused:
             {"recipe": RECIPE.to_dict()},
             {"data": "digits"},
             {"data": 3, "recipe": RECIPE.to_dict()},
+            {"data": "digits", "data_options": ["a"], "recipe": RECIPE.to_dict()},
             {"data": "digits", "recipe": {"epochs": -1}},
             {"data": "digits", "recipe": {"epochs": 3, "hook": "os.system"}},
         ],
@@ -459,6 +488,8 @@ class TestWriting:
             zoo.save_to_preset(keras.Sequential(), tmp_path / "x")
         with pytest.raises(ValueError, match="Received: recipe=Recipe.*data=None"):
             model.save_to_preset(tmp_path / "x", recipe=RECIPE)
+        with pytest.raises(ValueError, match="data_options={'channels': 1}$"):
+            model.save_to_preset(tmp_path / "x", data_options={"channels": 1})
         with pytest.raises(TypeError, match="JSON"):
             model.save_to_preset(tmp_path / "x", scores={"test": object()})
         with pytest.raises(ValueError):

@@ -156,6 +156,32 @@ class TestTexts:
             small().predict(TEXTS, verbose=0)
 
 
+class TestScales:
+    def test_a_large_epsilon_leaves_small_embeddings_small(self):
+        def difference(epsilon):
+            model = small(epsilon=epsilon, embedding_stddev=0.01, num_ode_blocks=0)
+            norms = [
+                layer
+                for layer in model._flatten_layers()
+                if isinstance(layer, keras.layers.LayerNormalization)
+            ]
+            assert len(norms) == 6 and {layer.epsilon for layer in norms} == {epsilon}
+            tokens = model.get_layer("source_embedding")(np.array([[1, 2, 3]]))
+            return float(np.std(norms[0](tokens)))
+
+        assert difference(1e-6) > 0.9 and difference(1.0) < 0.02
+
+    def test_the_config_has_them(self):
+        config = json.loads(json.dumps(small(epsilon=0.5, embedding_stddev=0.25).get_config()))
+        assert (config["epsilon"], config["embedding_stddev"]) == (0.5, 0.25)
+        assert QText.from_config(config).get_layer("source_embedding").stddev == 0.25
+
+    @pytest.mark.parametrize("name", ["epsilon", "embedding_stddev"])
+    def test_refused(self, name):
+        with pytest.raises(ValueError, match=f"{name}=-1$"):
+            small(**{name: -1})
+
+
 class TestSaving:
     def test_the_config_has_the_vocabulary(self):
         model = adapted()

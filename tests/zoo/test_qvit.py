@@ -678,12 +678,51 @@ class TestOptions:
         again = QViT.from_config(json.loads(json.dumps(model.get_config())))
         assert again.num_tokens == 9
 
+    def test_pooling_that_knows_places(self):
+        mean, places = small(), small(pooling="depthwise", depth_multiplier=2)
+        tokens, hidden, classes = mean.num_tokens, mean.hidden_dim, mean.num_classes
+        more = 2 * tokens * hidden + hidden * classes
+        assert places.count_params() == mean.count_params() + more
+        again = QViT.from_config(json.loads(json.dumps(places.get_config())))
+        again.set_weights(places.get_weights())
+        images = np.random.default_rng(0).random((2, *places.image_shape), "float32")
+        np.testing.assert_array_equal(np.asarray(again(images)), np.asarray(places(images)))
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"pooling": "max"}, "pooling='max'$"),
+            ({"pooling": "depthwise", "depth_multiplier": 0}, "depth_multiplier=0$"),
+            ({"depth_multiplier": 2}, "depth_multiplier=2 with pooling='mean'$"),
+        ],
+    )
+    def test_a_pooling_that_is_none_is_refused(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            small(**arguments)
+
     def test_projected_attention_to_the_memory(self):
         plain = small(num_decoder_blocks=1)
         projected = small(num_decoder_blocks=1, project_cross_attention=True)
         # Queries, keys and values: three circuits more of a qubit a feature.
         assert projected.count_params() == plain.count_params() + 3 * 4
         assert projected.circuits_per_example == plain.circuits_per_example + 3 * 4
+
+    @pytest.mark.parametrize("blocks", [(1, 0), (0, 1)], ids=["encoder", "ode"])
+    def test_the_scale_of_attention(self, blocks):
+        form = dict(zip(("num_encoder_blocks", "num_ode_blocks"), blocks, strict=True))
+        plain, same, sharp = (small(**form, attention_scale=s) for s in (None, 2**-0.5, 4.0))
+        for model in (same, sharp):
+            model.set_weights(plain.get_weights())
+        images = np.random.default_rng(0).random((2, *plain.image_shape), "float32")
+        logits = [np.asarray(model(images)) for model in (plain, same, sharp)]
+        np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)  # heads of two features
+        assert np.abs(logits[2] - logits[0]).max() > 1e-3
+        again = QViT.from_config(json.loads(json.dumps(sharp.get_config())))
+        assert again.attention_scale == 4.0
+
+    def test_a_scale_of_zero_is_refused(self):
+        with pytest.raises(ValueError, match="attention_scale=0$"):
+            small(attention_scale=0)
 
     def test_trainable_encodings(self):
         assert small(trainable_encoding=True).count_params() == small().count_params() + 4 * 16

@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shlex
-import statistics
-import subprocess
 import sys
 from pathlib import Path
+
+from qrkt_keras.zoo import runs
 
 HERE = Path(__file__).parent
 # Name to the title of its row, its preset and flags. The card says how the rates were chosen.
@@ -49,17 +48,18 @@ def main() -> None:
     models = options.models or FORMS[options.data]
     jobs = [(seed, model) for seed in options.seeds or SEEDS[options.data] for model in models]
     folders = {job: options.runs / f"{options.data}_{job[1]}_{job[0]}" for job in jobs}
-    for (seed, model), folder in folders.items():
-        if options.report or is_finished(folder):
-            continue
+
+    def run(job: tuple[int, str], folder: Path) -> None:
+        seed, model = job
         _, preset, *flags = MODELS[model]
         if model == "plain":
             preset = write_plain(PRESETS[options.data], options.runs)
-        command = ["train", preset.format(PRESETS[options.data]), *flags]
-        command += ["--seed", str(seed), "--output", str(folder), "--resume"]
-        print("qrkt", shlex.join(command), flush=True)
-        subprocess.run([sys.executable, "-m", "qrkt_keras", *command], check=True)
-    here = {job: read(folder) for job, folder in folders.items() if is_finished(folder)}
+        words = ["train", preset.format(PRESETS[options.data]), *flags]
+        runs.run_command(*words, "--seed", seed, "--output", folder, "--resume")
+
+    if not options.report:
+        runs.run_missing(folders, run)
+    here = {job: read(folder) for job, folder in runs.finished_runs(folders).items()}
     rows = {**read_csv(options.data), **here}
     if not rows:
         sys.exit("No run is finished.")
@@ -71,22 +71,17 @@ def main() -> None:
     print("\n".join(table(rows)))
 
 
-def write_plain(name: str, runs: Path) -> str:
+def write_plain(name: str, parent: Path) -> str:
     """Writes the preset of a QRKT-GAN without its circuits; attention's output gets a bias."""
     from qrkt_keras import zoo
 
     source = zoo.read_preset(f"qrkt_{name}")
     model = zoo.from_preset(source, load_weights=False, quantum=False, mlp_ratio=1)
-    folder = runs / f"plain_{name}"
+    folder = parent / f"plain_{name}"
     model.save_to_preset(
         folder, recipe=source.recipe, data=source.data, include_weights=False, overwrite=True
     )
     return str(folder)
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run has written its last file."""
-    return (folder / "preset" / "metadata.json").exists()
 
 
 def read(folder: Path) -> dict:
@@ -158,19 +153,13 @@ def table(rows: dict) -> list[str]:
         if own:
             cells = [f"{own[0][name]:,}" for name in ("generator", "discriminator", "angles")]
             cells += [
-                spread([row[name] for row in own], digits)
+                runs.spread([row[name] for row in own], digits)
                 for name, digits in (("fid", 2), ("kid", 3), ("inception_score", 2))
             ]
             # Other jobs ran beside some of them.
             cells += [f"{min(row['step_seconds'] for row in own):.3f}", str(len(own))]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Mean and, of several values, standard deviation."""
-    text = f"{statistics.mean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
 def write_picture(data: str, folders: dict) -> None:

@@ -11,13 +11,11 @@ stay; the picture shows the runs that are here.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import shlex
-import statistics
-import subprocess
 import sys
 from pathlib import Path
+
+from qrkt_keras.zoo import runs
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results.csv"
@@ -53,63 +51,28 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--report", action="store_true", help="run nothing")
     options = parser.parse_args()
-    here = {}
-    for (model, preset, seed), flags in jobs().items():
+    folders = {}
+    for model, preset, seed in jobs():
         name = f"{preset}_thesis" + "_classical" * model.startswith("classical")
-        folder = options.runs / (name + f"_seed{seed}" * (seed > 0))
-        finished = folder / "preset" / "metadata.json"
-        if not options.report and not finished.exists():
-            command = ["train", preset, *flags, "--xla", "--output", str(folder), "--resume"]
-            command += ["--seed", str(seed)] * (seed > 0)
-            print("qrkt", shlex.join(command), flush=True)
-            subprocess.run([sys.executable, "-m", "qrkt_keras", *command], check=True)
-        if finished.exists():
-            here[model, preset, seed] = folder
+        folders[model, preset, seed] = options.runs / (name + f"_seed{seed}" * (seed > 0))
+
+    def run(job: tuple[str, str, int], folder: Path) -> None:
+        _, preset, seed = job
+        words = ["train", preset, *jobs()[job], "--xla", "--output", folder, "--resume"]
+        runs.run_command(*words, *(["--seed", seed] if seed else []))
+
+    if not options.report:
+        runs.run_missing(folders, run)
+    here = runs.finished_runs(folders)
     if not here:
         sys.exit("No run is finished.")
-    rows = record(here)
+    new = [
+        runs.read_run(folder, preset=preset, model=model)
+        for (model, preset, _), folder in here.items()
+    ]
+    rows = runs.record_runs(RESULTS, new)
     write_picture(here)
-    print("\n".join(table(rows)))
-
-
-def record(folders: dict) -> list[dict]:
-    """Puts the runs into results.csv, and returns all rows of the thesis that are there."""
-    with open(RESULTS, newline="") as file:
-        rows = list(csv.DictReader(file))
-    columns = list(rows[0])
-    new = [read(model, preset, seed, folder) for (model, preset, seed), folder in folders.items()]
-    keys = [(row["model"], row["preset"], row["seed"]) for row in new]
-    rows = [row for row in rows if (row["model"], row["preset"], row["seed"]) not in keys] + new
-    with open(RESULTS, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return [row for row in rows if row["model"] in PRINTED]
-
-
-def read(model: str, preset: str, seed: int, folder: Path) -> dict:
-    """A finished run as a row of results.csv."""
-    from qrkt_keras import zoo
-
-    history = json.loads((folder / "history.json").read_text())
-    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
-    network = zoo.from_preset(folder / "preset", load_weights=False)
-    validation, test = metadata["scores"]["validation"], metadata["scores"]["test"]
-    return {
-        "preset": preset,
-        "model": model,
-        "data": "mnist",
-        "seed": str(seed),
-        "epochs": history["epochs"],
-        "parameters": network.count_params(),
-        "qubits": network.num_qubits,
-        "validation_accuracy": f"{validation['accuracy']:.4f}",
-        "test_accuracy": f"{test['accuracy']:.4f}",
-        "test_macro_f1": f"{test['macro_f1']:.4f}",
-        "test_macro_auc": f"{test['macro_auc']:.4f}",
-        "seconds": round(history["seconds"]),
-        "command": metadata["command"],
-    }
+    print("\n".join(table([row for row in rows if row["model"] in PRINTED])))
 
 
 def table(rows: list[dict]) -> list[str]:
@@ -127,18 +90,12 @@ def table(rows: list[dict]) -> list[str]:
                     [float(row[f"test_{name}"]) for row in own]
                     for name in ("accuracy", "macro_f1", "macro_auc")
                 )
-                cells = [printed, spread([100 * value for value in accuracy], 2) + " %"]
-                cells += [spread(f1, 3), spread(auc, 4)]
+                cells = [printed, runs.spread([100 * value for value in accuracy], 2) + " %"]
+                cells += [runs.spread(f1, 3), runs.spread(auc, 4)]
                 cells += [f"{int(own[0]['parameters']):,}", str(own[0]["qubits"]), str(len(own))]
                 cells += [", ".join(str(row["seconds"]) for row in own)]
                 lines.append(f"| {model} | `{solver}` | {' | '.join(cells)} |")
     return lines
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Mean and, of several values, standard deviation."""
-    text = f"{statistics.mean(values):.{digits}f}"
-    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
 
 
 def write_picture(folders: dict) -> None:

@@ -12,11 +12,12 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.layers import TokenEmbedding
-from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.zoo.classifier import (
     Classifier,
     dtype_policy,
-    head,
+    logits,
+    mean_over_tokens,
     names_of_labels,
     number_of_classes,
 )
@@ -61,11 +62,16 @@ class QText(Classifier):
         num_encoder_blocks: Encoder blocks E, see `layers.TransformerEncoderBlock`.
         num_ode_blocks: Runge-Kutta blocks R, see `layers.RungeKuttaTransformerBlock`.
         num_decoder_blocks: Decoder blocks D, see `layers.TransformerDecoderBlock`.
-        solver, share_weights, residual, variant, project_cross_attention: As of `QViT`. The thesis'
-            variant mixes words across a text, padding included.
+        solver, share_weights, residual, variant: As of `QViT`. The thesis' variant mixes words
+            across a text, padding included.
+        project_cross_attention, attention_scale: As of `QViT`.
         quantum, template, num_ansatz_layers, trainable_encoding, trainable_circuits, engine: As of
             `QViT`.
         dropout: Rate of dropout after the embedding, on the attention weights and on each branch.
+        epsilon: Of all layer normalisations. What varies less than its root is hardly scaled up:
+            with 1 a word that training has hardly met stays as small as its embedding.
+        embedding_stddev: Standard deviation of embeddings and positions as they are drawn, as of
+            `layers.TokenEmbedding`.
         label_names: Names of the classes, for SavedModels. By default their numbers.
         dtype: Dtype policy; by default Keras' global one.
         name: Name of the model.
@@ -118,6 +124,7 @@ class QText(Classifier):
         residual: str | None = None,
         variant: str = "corrected",
         project_cross_attention: bool = False,
+        attention_scale: float | None = None,
         quantum: bool = True,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
@@ -125,6 +132,8 @@ class QText(Classifier):
         trainable_circuits: bool = True,
         engine: str = "auto",
         dropout: float = 0.1,
+        epsilon: float = 1e-6,
+        embedding_stddev: float | None = None,
         label_names: Sequence[str] | None = None,
         dtype: Any = None,
         name: str | None = "qtext",
@@ -139,6 +148,8 @@ class QText(Classifier):
             )
         max_length = positive_integer("max_length", max_length)
         ngrams = None if ngrams is None else positive_integer("ngrams", ngrams)
+        if embedding_stddev is not None:
+            embedding_stddev = positive_number("embedding_stddev", embedding_stddev)
         transformer = Transformer(
             hidden_dim=hidden_dim,
             num_heads=num_heads,
@@ -151,6 +162,7 @@ class QText(Classifier):
             residual=residual,
             variant=variant,
             project_cross_attention=project_cross_attention,
+            attention_scale=attention_scale,
             quantum=quantum,
             template=template,
             num_ansatz_layers=num_ansatz_layers,
@@ -158,6 +170,7 @@ class QText(Classifier):
             trainable_circuits=trainable_circuits,
             engine=engine,
             dropout=dropout,
+            epsilon=epsilon,
         )
         label_names = names_of_labels(label_names, num_classes)
         policy = dtype_policy(dtype)
@@ -169,6 +182,7 @@ class QText(Classifier):
                 max_length,
                 transformer.hidden_dim,
                 dropout=transformer.dropout,
+                stddev=embedding_stddev,
                 dtype=policy,
                 name=name,
             )
@@ -181,7 +195,7 @@ class QText(Classifier):
             tokens = transformer.decode(target, tokens, policy, mask)
         super().__init__(
             words,
-            head(tokens, num_classes, policy, mask),
+            logits(mean_over_tokens(tokens, policy, mask), num_classes, policy),
             transformer,
             num_classes=num_classes,
             label_names=label_names,
@@ -192,6 +206,7 @@ class QText(Classifier):
         self.vocab_size = vocab_size
         self.max_length = max_length
         self.ngrams = ngrams
+        self.embedding_stddev = embedding_stddev
         self.vectorizer = vectorizer
 
     @property
@@ -280,6 +295,7 @@ class QText(Classifier):
             "vocab_size": self.vocab_size,
             "max_length": self.max_length,
             "ngrams": self.ngrams,
+            "embedding_stddev": self.embedding_stddev,
             "vocabulary": listed(self.vocabulary),
         }
 

@@ -12,22 +12,25 @@ import numpy as np
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.layers import PatchEmbedding
+from qrkt_keras.layers import GlobalDepthwisePooling, PatchEmbedding
 from qrkt_keras.layers.patch_embedding import grid_of_patches
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.zoo.classifier import (
     Classifier,
     dtype_policy,
     full_precision,
-    head,
+    logits,
+    mean_over_tokens,
     names_of_labels,
     number_of_classes,
 )
 from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
-from qrkt_keras.zoo.transformer import Solver, Transformer, listed, normalization
+from qrkt_keras.zoo.transformer import Solver, Transformer, choice, listed
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+POOLINGS = ("mean", "depthwise")
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -41,7 +44,8 @@ class QViT(Classifier):
     `logits = W mean_tokens(LN(DEC_D(... DEC_1(trg, memory), memory))) + b`
 
     With D = 0 there is no target, and `logits = W mean_tokens(memory) + b`; with R = 0 too, this is
-    the plain quantum vision transformer. Sources: C.-A. Ripanu, *QRKT-GAN*, UPB Bucharest 2024
+    the plain quantum vision transformer. With `pooling="depthwise"` learned sums stand for the
+    mean. Sources: C.-A. Ripanu, *QRKT-GAN*, UPB Bucharest 2024
     (the model); Comajoan Cara et al., *Quantum vision transformers for quark-gluon
     classification*, Axioms 2024 (the plain one).
 
@@ -73,6 +77,13 @@ class QViT(Classifier):
             that are split and merged as they should be; see `layers.SourceAttention`.
         project_cross_attention: Whether the decoder's attention to the memory has projections for
             queries, keys and values, which the thesis leaves out.
+        attention_scale: What products of queries and keys are multiplied by in encoder and
+            Runge-Kutta blocks; by default the head's width to the power -1/2. Circuits' values lie
+            in [-1, 1], and with that default no score differs from another by more than twice the
+            root of the width: a larger scale lets attention choose.
+        pooling: How tokens become the features that are classified: `"mean"`, or `"depthwise"`
+            for learned weights of places, see `layers.GlobalDepthwisePooling`.
+        depth_multiplier: How many sums of each feature `"depthwise"` makes.
         quantum: `False` for the classical twin, with Dense layers for circuits.
         template: Name of a circuit template, see `qrkt_keras.circuits.templates.list()`, or a
             `CircuitSpec` that fits both `hidden_dim` and `mlp_dim`; `"identity"` for none, a
@@ -84,6 +95,7 @@ class QViT(Classifier):
             what training them buys.
         engine: Engine that computes the circuits, see `qrkt_keras.execution.ENGINES`.
         dropout: Rate of dropout after the embedding, on the attention weights and on each branch.
+        epsilon: Of all layer normalisations.
         mean: Subtracted from the pixels in [0, 1]; a number, or one a channel.
         std: What the pixels are divided by then; a number, or one a channel.
         label_names: Names of the classes, for SavedModels. By default their numbers.
@@ -136,6 +148,9 @@ class QViT(Classifier):
         residual: str | None = None,
         variant: str = "corrected",
         project_cross_attention: bool = False,
+        attention_scale: float | None = None,
+        pooling: str = "mean",
+        depth_multiplier: int = 1,
         quantum: bool = True,
         template: str | CircuitSpec | Mapping[str, str] = "ry_ring",
         num_ansatz_layers: int = 1,
@@ -143,6 +158,7 @@ class QViT(Classifier):
         trainable_circuits: bool = True,
         engine: str = "auto",
         dropout: float = 0.1,
+        epsilon: float = 1e-6,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         label_names: Sequence[str] | None = None,
@@ -168,6 +184,7 @@ class QViT(Classifier):
             residual=residual,
             variant=variant,
             project_cross_attention=project_cross_attention,
+            attention_scale=attention_scale,
             quantum=quantum,
             template=template,
             num_ansatz_layers=num_ansatz_layers,
@@ -175,7 +192,15 @@ class QViT(Classifier):
             trainable_circuits=trainable_circuits,
             engine=engine,
             dropout=dropout,
+            epsilon=epsilon,
         )
+        choice("pooling", pooling, POOLINGS)
+        depth_multiplier = positive_integer("depth_multiplier", depth_multiplier)
+        if pooling == "mean" and depth_multiplier != 1:
+            raise ValueError(
+                'There is one mean: `depth_multiplier` belongs to pooling="depthwise". '
+                f"Received: depth_multiplier={depth_multiplier} with pooling='mean'"
+            )
         mean = _per_channel("mean", mean, image_shape[-1])
         std = _per_channel("std", std, image_shape[-1])
         if not np.all(np.asarray(std) > 0):
@@ -202,10 +227,15 @@ class QViT(Classifier):
         if transformer.num_decoder_blocks:
             target = embedding("target_embedding")(pixels)
             tokens = transformer.decode(target, tokens, policy)
-            tokens = normalization("target_normalization", policy)(tokens)
+            tokens = transformer.normalization("target_normalization", policy)(tokens)
+        if pooling == "mean":
+            features = mean_over_tokens(tokens, policy)
+        else:
+            pool = GlobalDepthwisePooling(depth_multiplier, dtype=policy, name="pooling")
+            features = pool(tokens)
         super().__init__(
             images,
-            head(tokens, num_classes, policy),
+            logits(features, num_classes, policy),
             transformer,
             num_classes=num_classes,
             label_names=label_names,
@@ -216,6 +246,8 @@ class QViT(Classifier):
         self.image_shape = image_shape
         self.patch_size = patch_size
         self.patch_stride = patch_stride
+        self.pooling = pooling
+        self.depth_multiplier = depth_multiplier
         self.mean = mean
         self.std = std
         self._grid = grid
@@ -277,6 +309,8 @@ class QViT(Classifier):
             "image_shape": list(self.image_shape),
             "patch_size": self.patch_size,
             "patch_stride": self.patch_stride,
+            "pooling": self.pooling,
+            "depth_multiplier": self.depth_multiplier,
             "mean": listed(self.mean),
             "std": listed(self.std),
         }

@@ -128,34 +128,42 @@ class TensorFlow(_Qrkt):
         import keras
         import numpy as np
 
-        from qrkt_keras.zoo import QViT
+        from qrkt_keras import zoo
 
         tf, subjects = self._tf, {}
         for variant in ("quantum", "twin"):
             keras.utils.set_random_seed(0)
             options = {**case.model, "quantum": variant == "quantum"}
             if case.preset:
-                model = QViT.from_preset(case.preset, load_weights=False, **options)
+                model = zoo.from_preset(case.preset, load_weights=False, **options)
             else:
-                model = QViT(**options)
+                model = zoo.QViT(**options)
             rng = np.random.default_rng(0)
-            images = rng.uniform(size=(case.batch, *model.image_shape)).astype("float32")
+            if isinstance(model, zoo.QText):
+                # As `vectorize` gives them, and none shorter than what the model reads at most.
+                shape = (case.batch, model.max_length)
+                examples = rng.integers(1, model.vocab_size, shape, dtype=np.int32)
+                steps = 1  # one takes seconds
+            else:
+                shape = (case.batch, *model.image_shape)
+                examples = rng.uniform(size=shape).astype("float32")
+                steps = STEPS
             labels = rng.integers(0, model.num_classes, case.batch)
             model.compile(
                 keras.optimizers.AdamW(1e-3, global_clipnorm=1.0),
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 jit_compile=self.jit_compile,
-                steps_per_execution=STEPS,
+                steps_per_execution=steps,
             )
             # Keras' own compiled steps, without what `fit` does once an epoch.
             model.make_train_function()
-            batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
+            batches = iter(tf.data.Dataset.from_tensors((examples, labels)).repeat())
 
             def call(train=model.train_function, batches=batches):
                 for value in train(batches).values():
                     float(value)
 
-            subjects[variant] = Subject(call, 1 / STEPS, parameters=model.count_params())
+            subjects[variant] = Subject(call, 1 / steps, parameters=model.count_params())
         return subjects
 
     def _gan(self, case: Case) -> dict[str, Subject]:

@@ -1,0 +1,246 @@
+"""Folders of runs: what `qrkt train` leaves behind, made for what is missing, and as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import keras
+
+from qrkt_keras.serving import export_for_serving
+from qrkt_keras.training import GANRecipe, Recipe, atomic_write
+from qrkt_keras.zoo.presets import METADATA, Preset, from_preset, read_preset, save_to_preset
+
+# What is in a run's folder beside what `training.fit` puts there.
+PRESET = "preset"
+SAVED_MODEL = "saved_model"
+
+# Of a row for each run of a classifier.
+COLUMNS = (
+    "preset",
+    "model",
+    "data",
+    "seed",
+    "epochs",
+    "parameters",
+    "qubits",
+    "validation_accuracy",
+    "test_accuracy",
+    "test_macro_f1",
+    "test_macro_auc",
+    "seconds",
+    "seconds_per_step",
+    "command",
+)
+# What tells one run from another.
+KEY = ("preset", "model", "seed")
+
+Job = TypeVar("Job", bound=Hashable)
+
+
+def name_of(source: Preset) -> str:
+    """The name of a preset; that of a run's preset is the run's."""
+    return source.folder.resolve().parent.name if source.name == PRESET else source.name
+
+
+def finish_run(
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    *,
+    recipe: Recipe | GANRecipe,
+    data: str,
+    data_options: Mapping[str, Any] | None = None,
+    scores: Mapping[str, Any],
+    command: str,
+) -> None:
+    """Writes what a finished run has beside its reports: the preset and the SavedModel.
+
+    Args:
+        model: The trained model.
+        folder: The run's folder.
+        recipe, data, data_options, scores, command: As of `save_to_preset`.
+
+    Raises:
+        OSError: If it could not be written.
+    """
+    folder = Path(folder)
+    save_to_preset(
+        model,
+        folder / PRESET,
+        recipe=recipe,
+        data=data,
+        data_options=data_options,
+        scores=scores,
+        command=command,
+        seed=recipe.seed,
+        overwrite=True,
+    )
+    export_for_serving(model, folder / SAVED_MODEL, overwrite=True)
+
+
+def is_finished(folder: str | os.PathLike[str]) -> bool:
+    """Whether `finish_run` has written all there is to a run's folder.
+
+    Example:
+
+    >>> is_finished("no/such/folder")
+    False
+    """
+    folder = Path(folder)
+    written = (folder / PRESET / METADATA, folder / SAVED_MODEL / "1" / "saved_model.pb")
+    return all(file.is_file() for file in written)
+
+
+def finished_runs(folders: Mapping[Job, Path]) -> dict[Job, Path]:
+    """Those of the folders in which a run is finished, see `is_finished`."""
+    return {job: folder for job, folder in folders.items() if is_finished(folder)}
+
+
+def run_missing(folders: Mapping[Job, Path], run: Callable[[Job, Path], None]) -> None:
+    """Runs what is not finished, see `is_finished`.
+
+    Args:
+        folders: Each run's folder.
+        run: Makes one run, or continues it.
+
+    Example:
+
+    >>> run_missing({"a": Path("no/such/folder")}, lambda job, folder: print(job, folder))
+    a no/such/folder
+    """
+    for job, folder in folders.items():
+        if not is_finished(folder):
+            run(job, folder)
+
+
+def run_command(*words: object) -> None:
+    """Shows a command of `qrkt`, and runs it in a process of its own.
+
+    Args:
+        *words: What follows `qrkt`.
+
+    Raises:
+        subprocess.CalledProcessError: If it fails.
+    """
+    words = [str(word) for word in words]
+    print("qrkt", shlex.join(words), flush=True)
+    subprocess.run([sys.executable, "-m", "qrkt_keras", *words], check=True)
+
+
+def read_run(
+    folder: str | os.PathLike[str],
+    *,
+    preset: str,
+    model: str,
+    counts: tuple[int, int] | None = None,
+) -> dict[str, str]:
+    """A classifier's finished run as a row of a table.
+
+    Args:
+        folder: Its folder.
+        preset: Name of the preset that was trained, and
+        model: of the form in which it was, such as `"classical twin"`.
+        counts: Its parameters and qubits, where they are known; the model is built otherwise.
+
+    Returns:
+        A cell for each of `COLUMNS`; what was not measured is empty.
+
+    Raises:
+        PresetError: If the preset in the folder is damaged.
+        OSError: If there is no `history.json`.
+    """
+    folder = Path(folder)
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    source = read_preset(folder / PRESET)
+    if counts is None:
+        network = from_preset(source, load_weights=False)
+        counts = network.count_params(), network.num_qubits
+
+    def score(split: str, measure: str) -> str:
+        return _cell(source.metadata["scores"][split][measure], ".4f")
+
+    return {
+        "preset": preset,
+        "model": model,
+        "data": source.data,
+        "seed": str(source.metadata["seed"]),
+        "epochs": str(history["epochs"]),
+        "parameters": str(counts[0]),
+        "qubits": str(counts[1]),
+        "validation_accuracy": score("validation", "accuracy"),
+        "test_accuracy": score("test", "accuracy"),
+        "test_macro_f1": score("test", "macro_f1"),
+        "test_macro_auc": score("test", "macro_auc"),
+        "seconds": str(round(history["seconds"])),
+        # Runs from before it was measured do not tell.
+        "seconds_per_step": _cell(history.get("seconds_per_step"), ".3g"),
+        "command": source.metadata["command"],
+    }
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def record_runs(
+    path: str | os.PathLike[str], rows: Sequence[Mapping[str, str]]
+) -> list[dict[str, str]]:
+    """Puts runs into a CSV file, a row each, in place of those of the same preset, model and seed.
+
+    Args:
+        path: The file, which is written whole or not at all. One that is there keeps its other
+            rows, and its columns.
+        rows: What `read_run` returned.
+
+    Returns:
+        All rows of the file.
+
+    Raises:
+        OSError: If it could not be written.
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     row = dict.fromkeys(COLUMNS, "") | {"preset": "qvit_rk4_digits", "seed": "0"}
+    ...     _ = record_runs(f"{folder}/results.csv", [row])
+    ...     rows = record_runs(f"{folder}/results.csv", [row | {"seed": "1"}])
+    >>> [row["seed"] for row in rows]
+    ['0', '1']
+    """
+    path = Path(path)
+    columns, kept = COLUMNS, []
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns, kept = reader.fieldnames or COLUMNS, [*reader]
+    new = {tuple(row[name] for name in KEY): row for row in rows}
+    kept = [row for row in kept if tuple(row[name] for name in KEY) not in new]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*kept, *rows])
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+    return [*kept, *map(dict, rows)]
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Mean and, of several values, sample standard deviation, as text.
+
+    Example:
+
+    >>> spread([0.9, 1.0, 1.1], 2), spread([1.0], 2)
+    ('1.00 ± 0.10', '1.00')
+    """
+    text = f"{statistics.mean(values):.{digits}f}"
+    return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"

@@ -17,7 +17,8 @@ from support import workers
 from qrkt_keras.training import Recipe, fit, make_strategy, read_checkpoint, strategies
 
 SCRIPT = Path(__file__).with_name("distributed_job.py")
-PATIENCE = 240
+# Seconds; much, for the machine may have other things to do.
+PATIENCE = 600
 TOLERANCE = 1e-5
 
 _spec = importlib.util.spec_from_file_location("distributed_job", SCRIPT)

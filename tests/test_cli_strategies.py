@@ -124,7 +124,7 @@ def test_two_devices(digits, tmp_path):
     done = qrkt(*asked, "--output", tmp_path / "1")
     assert done.exit_code == 0, done.output
     ((output, _),) = workers.finish(process, patience=PATIENCE)
-    assert "replicas  2, of 32 images a step each" in output
+    assert "  2, of 32 images a step each" in output
     assert "replicas" not in done.stdout
     check_run(tmp_path / "2", tmp_path / "1")
 
@@ -146,7 +146,7 @@ def test_two_workers(texts, tmp_path):
     assert done.exit_code == 0, done.output
     (chief, errors), worker = workers.finish(*processes, patience=PATIENCE)
     assert worker == ("", "")
-    assert errors == "" and "replicas  2, of 16 texts a step each" in chief
+    assert errors == "" and "  2, of 16 texts a step each" in chief
     check_run(tmp_path / "2", tmp_path / "1")
 
 

@@ -117,6 +117,7 @@ def write_picture(folders: dict, path: Path, title: str) -> None:
         )
         told.add(form)
     axis.set(title=title, xlabel="epoch", ylabel="validation accuracy, %")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
     axis.legend()
     figure.tight_layout()

@@ -644,7 +644,7 @@ def train(
         f"split by {recipe.monitor.removeprefix('val_')}; trained in {result.seconds:.0f} s."
     )
     if not quiet:
-        _say_results(output)
+        _say_results(output, "TEXTS.txt" if hasattr(model, "vectorize") else "IMAGE.png")
 
 
 def _train_command(preset: str | None, flags: list[str], options: Mapping[str, Any]) -> str:
@@ -854,7 +854,7 @@ def _say_folds(result: CrossValidationResult, output: Path, *, quiet: bool) -> N
         _say(f"\nWritten to {output}/: folds.json, folds.png, and a folder a fold")
 
 
-def _say_results(output: Path) -> None:
+def _say_results(output: Path, example: str) -> None:
     results = {
         f"{PRESET}/": "the model: configuration, recipe, weights, scores",
         f"{SAVED_MODEL}/1/": "for TensorFlow Serving, or any program that has TensorFlow",
@@ -872,7 +872,7 @@ def _say_results(output: Path) -> None:
         "qrkt" if shutil.which("qrkt") else shlex.quote(str(Path(sys.executable).parent / "qrkt"))
     )
     _say("\nNext", "bold")
-    _say(f"  {qrkt} predict IMAGE.png --preset {run}")
+    _say(f"  {qrkt} predict {example} --preset {run}")
     _say(f"  {qrkt} evaluate {run}")
     _say(f"  {qrkt} export {run}")
     _say(f"  guide: {GUIDE}")

@@ -34,7 +34,7 @@ _WIDEST_PRODUCT = 128
 _WIDEST_SUM = 1024
 _TOLERANCE = 1e-12
 # What a sine or cosine costs, in multiply-adds, and how many of a matrix product cost one: in
-# `plan.COEFFICIENTS` those of an engine that is made of matrix products are that much cheaper.
+# `plan.COEFFICIENTS` an engine made of matrix products pays less than that part for each.
 _TRIGONOMETRY = 10.0
 _PER_MATRIX = 16.0
 _AXES = {"X": ("Y", "Z"), "Y": ("Z", "X"), "Z": ("X", "Y")}

@@ -14,9 +14,9 @@ ENGINES = ("auto", pauli_propagation.NAME, state_vector.NAME, tfq.NAME)
 # Seconds of value and gradient: so many an operation, so many a multiply-add of the forward pass.
 # Fitted to the table tests/benchmarks/calibration.json by tests/benchmarks/calibrate.py.
 COEFFICIENTS = {
-    pauli_propagation.NAME: (1.67e-5, 1.47e-9),
-    state_vector.NAME: (1.39e-4, 8.83e-11),
-    tfq.NAME: (1.35e-3, 3.17e-10),
+    pauli_propagation.NAME: (1.75e-5, 2.61e-9),
+    state_vector.NAME: (1.53e-4, 8.69e-11),
+    tfq.NAME: (3.05e-3, 3.32e-10),
 }
 # A circuit with at most this many strings an observable needs no light cones beside them.
 _FEW_STRINGS = 2

@@ -372,7 +372,7 @@ def preset_table(results: Results) -> Iterator[str]:
             cells += [f"{seconds} / {time(twin['median'])}", f"{ratio:.3g}"]
         batch = results.cases[case.name]["case"]["batch"]
         yield "| " + " | ".join([f"`{preset}`", str(batch), parameters, *cells]) + " |"
-    if ratios:
+    if len(ratios) > 1:
         low, high = min(ratios, key=ratios.get), max(ratios, key=ratios.get)
         yield ""
         yield (

@@ -508,7 +508,6 @@ def train(
     options |= {"engine": engine, "features": features, "folds": folds, "strategy": strategy_name}
     flags = forms + ["--conditional"] * conditional + ["--tensorboard"] * tensorboard
     flags += [word for setting in settings or [] for word in ("--set", setting)] + ["--xla"] * xla
-    command = _train_command(preset, flags, options | {"output": output})
 
     with _tensorflow():
         import keras
@@ -516,6 +515,9 @@ def train(
         from qrkt_keras import training, zoo
         from qrkt_keras.zoo import runs
 
+        words = [*([preset] if preset else []), *flags]
+        words += runs.option_words(options | {"output": output})
+        command = shlex.join(["qrkt", "train", *words])
         source = zoo.read_preset(where)
         if (data or source.data) is None or (recipe_source or source.recipe) is None:
             raise ValueError(
@@ -574,7 +576,8 @@ def train(
                 examples.check(model, name)
                 own = {"identity": {"model": model.get_config()}}
                 own |= {"jit_compile": xla or "auto"}
-                own |= {} if folds else {"strategy": strategy}
+                if folds is None:
+                    own["strategy"] = strategy
             examples.arrays("train")  # a data set that is not there stops us here
         if is_chief and not quiet and is_gan:
             _say_gan_header(name, model, examples, recipe, output)
@@ -603,7 +606,7 @@ def train(
                     command=command,
                 )
 
-        try:
+        with _interruptible(output, command):
             if folds is not None:
                 result = training.cross_validate(
                     lambda: zoo.from_preset(source, load_weights=False, **changes),
@@ -619,14 +622,6 @@ def train(
                     model, data, recipe, callbacks=[callback], progress=not quiet, **own
                 )
                 training.strategies.chief_first(strategy, write_results)
-        except KeyboardInterrupt:
-            _say(
-                f"Interrupted. What was trained is safe in {output}. To continue:\n"
-                f"  {command} --resume",
-                "yellow",
-                stderr=True,
-            )
-            raise typer.Exit(_INTERRUPTED) from None
 
     if not is_chief:
         return
@@ -647,18 +642,19 @@ def train(
         _say_results(output, "TEXTS.txt" if hasattr(model, "vectorize") else "IMAGE.png")
 
 
-def _train_command(preset: str | None, flags: list[str], options: Mapping[str, Any]) -> str:
-    """The command that does the same again."""
-    return shlex.join(["qrkt", "train", *([preset] if preset else []), *flags, *_words(options)])
-
-
-def _words(options: Mapping[str, Any]) -> list[str]:
-    """Options as words of a command, where they were given; several values of one in a row."""
-    words = []
-    for option, value in _given(options).items():
-        values = [] if value is True else value if isinstance(value, list) else [value]
-        words += [f"--{option.replace('_', '-')}", *map(str, values)]
-    return words
+@contextlib.contextmanager
+def _interruptible(output: Path, command: str) -> Iterator[None]:
+    """Ends the program on an interrupt (ctrl-C), and tells how to continue."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(
+            f"Interrupted. What was trained is safe in {output}. To continue:\n"
+            f"  {command} --resume",
+            "yellow",
+            stderr=True,
+        )
+        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _reading(
@@ -968,16 +964,16 @@ def compare(
     of = Path(data).stem if data else _located(models[0])[1]
     output = output or Path("runs") / f"compare_{of}"
     in_recipe = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    lists = {"models": models, "controls": controls, "seeds": seeds, "set": settings}
-    options = {"data": data, **reading, "recipe": recipe, **in_recipe, "engine": engine}
-    command = shlex.join(
-        ["qrkt", "compare", *_words(lists | options | {"xla": xla or None, "output": output})]
-    )
+    options = {"models": models, "controls": controls, "seeds": seeds, "set": settings}
+    options |= {"data": data, **reading, "recipe": recipe, **in_recipe, "engine": engine}
+    options |= {"xla": xla, "output": output}
     controls = [name for word in controls or ["twin"] for name in word.split(",")]
     with _tensorflow():
         from qrkt_keras import zoo
+        from qrkt_keras.zoo import runs
 
-        try:
+        command = shlex.join(["qrkt", "compare", *runs.option_words(options)])
+        with _interruptible(output, command):
             result = zoo.compare(
                 [_located(model)[0] for model in models],
                 output_dir=output,
@@ -993,14 +989,6 @@ def compare(
                 resume=resume,
                 progress=not quiet,
             )
-        except KeyboardInterrupt:
-            _say(
-                f"Interrupted. What was trained is safe in {output}. To continue:\n"
-                f"  {command} --resume",
-                "yellow",
-                stderr=True,
-            )
-            raise typer.Exit(_INTERRUPTED) from None
     if not quiet:
         _say()
     _console().print(_comparison_table(result))

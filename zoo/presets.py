@@ -30,30 +30,29 @@ IMAGES = {
 # Ours, the best with at most so many parameters: data set, shape and recipe. All was chosen on the
 # validation split, see zoo/qvit/README.md.
 CIRCUITS = {"template": "hardware_efficient_once", "num_ansatz_layers": 2, "attention_scale": 2.0}
+RECIPE = {"weight_decay": 1e-2, "monitor": "val_accuracy"}
+DIGITS = Recipe(
+    epochs=30,
+    batch_size=128,
+    learning_rate=1e-2,
+    warmup_steps=400,
+    augment=Augmentation(shift=2),
+    **RECIPE,
+)
 OURS = {
     "qvit_3k_mnist": (
         "mnist",
         {"patch_size": 8, "patch_stride": 4, "hidden_dim": 8, "num_heads": 2, "mlp_dim": 32},
-        Recipe(
-            epochs=30,
-            batch_size=128,
-            learning_rate=1e-2,
-            weight_decay=1e-2,
-            warmup_steps=400,
-            monitor="val_accuracy",
-            augment=Augmentation(shift=2),
-        ),
+        DIGITS,
+    ),
+    "qvit_10k_mnist": (
+        "mnist",
+        {"patch_size": 8, "patch_stride": 4, "hidden_dim": 16, "num_heads": 4, "mlp_dim": 32},
+        DIGITS,
     ),
 }
 
-TEXTS = Recipe(
-    epochs=4,
-    batch_size=64,
-    learning_rate=5e-3,
-    weight_decay=1e-2,
-    warmup_steps=200,
-    monitor="val_accuracy",
-)
+TEXTS = Recipe(epochs=4, batch_size=64, learning_rate=5e-3, warmup_steps=200, **RECIPE)
 
 
 def main() -> None:

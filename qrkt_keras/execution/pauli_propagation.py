@@ -201,23 +201,25 @@ def _compile(spec: CircuitSpec, merged: bool) -> _Program:
     def product_of(key):
         return tuple(sorted((position[factor] for factor in key), key=rank.__getitem__))
 
+    terms = [
+        (product_of(key - fixed), row, key & fixed, coefficient)
+        for row, values in enumerate(sums)
+        for key, coefficient in values.items()
+    ]
+    products = list(dict.fromkeys(product for product, *_ in terms))
     if fixed:
         # Products that look alike are neighbours, so that their factors are: a piece, not a gather.
-        kinds = {i: factor[::2] for i, factor in enumerate(order)}
-        alike = {product_of(key - fixed): row for row, values in enumerate(sums) for key in values}
-        products = sorted(alike, key=lambda p: (len(p), [kinds[i] for i in p], alike[p]))
-        column = {product: i for i, product in enumerate(products)}
-        terms = [
-            (column[product_of(key - fixed)], row, key & fixed, coefficient)
-            for row, values in enumerate(sums)
-            for key, coefficient in values.items()
-        ]
+        kinds = [factor[::2] for factor in order]
+        products.sort(key=lambda product: (len(product), [kinds[i] for i in product]))
+    column = {product: i for i, product in enumerate(products)}
+    terms = [(column[product], *rest) for product, *rest in terms]
+    if fixed:
         total_of = _WeightedSum(spec, body, terms, len(products))
     else:
-        rows = [{product_of(key): value for key, value in values.items()} for values in sums]
-        products = list(dict.fromkeys(product for row in rows for product in row))
-        column = {product: i for i, product in enumerate(products)}
-        total_of = _Sum([{column[p]: v for p, v in row.items()} for row in rows], len(products))
+        rows: list[dict[int, float]] = [{} for _ in sums]
+        for product, row, _, coefficient in terms:
+            rows[row][product] = coefficient
+        total_of = _Sum(rows, len(products))
     return _Program(
         blocks=tuple(blocks),
         body_angles=Angles([body[i].angle for i in rotations], spec) if rotations else None,
@@ -715,7 +717,7 @@ class _WeightedSum:
 
     def __call__(self, products, weights):
         copies = weights.shape[0]
-        angles = self._angles(weights[:, :0][None], weights)
+        angles = self._angles(weights[None, :, :0], weights)  # no input is in them
         factors = ops.concatenate([ops.cos(angles), ops.sin(angles)], -1)
         fixed = ops.pad(self._multiply(factors), ((0, 0), (0, 0), (0, 1)), constant_values=1)
         entries = ops.pad(self._entries(fixed)[0], ((0, 0), (0, 1)))

@@ -196,15 +196,8 @@ def _pooled(
     if isinstance(data, str):
         pool = datasets.arrays(data, "train+validation", **reading)
         return pool, {"test": datasets.arrays(data, "test", **reading)} if test else {}
-    if (
-        not {"train"} | ({"test"} if test else set())
-        <= set(data)
-        <= {
-            "train",
-            "validation",
-            "test",
-        }
-    ):
+    needed, known = {"train", *(["test"] if test else [])}, {"train", "validation", "test"}
+    if not needed <= set(data) <= known:
         raise ValueError(
             f"data must have the split train{' and test' * test}, and may have validation. "
             f"Received: {sorted(data)}"

@@ -25,7 +25,7 @@ from qrkt_keras.training import (
     fit,
 )
 from qrkt_keras.training.job import several_models
-from qrkt_keras.zoo.controls import CONTROLS, QUANTUM, matched_widths
+from qrkt_keras.zoo.controls import CONTROLS, FORMS, matched_widths
 from qrkt_keras.zoo.examples import Examples, examples_for
 from qrkt_keras.zoo.presets import Preset, from_preset, model_classes, read_preset
 from qrkt_keras.zoo.runs import (
@@ -33,8 +33,10 @@ from qrkt_keras.zoo.runs import (
     finish_run,
     finished_runs,
     name_of,
+    option_words,
     read_run,
     record_runs,
+    run_folder,
     run_missing,
 )
 
@@ -229,11 +231,11 @@ def compare(
             controls,
             settings | ({} if engine is None else {"engine": engine}),
             ["train", os.fspath(preset), *_set(settings)],
-            [*(["--xla"] if xla else []), *_words(options)],
+            option_words({"xla": xla} | options),
         )
     _check_terms(forms)
     folders = {
-        (form, seed): folder / f"{form.preset}_{form.key}_seed{seed}"
+        (form, seed): run_folder(folder, form.preset, form.key, seed)
         for seed in seeds
         for form in forms
     }
@@ -351,7 +353,8 @@ def _forms(
     name = name_of(source)
     common = {**examples.arguments(), **settings}
     forms: list[_Form] = []
-    for key, control in {"quantum": QUANTUM, **{key: CONTROLS[key] for key in controls}}.items():
+    for key in ("quantum", *controls):
+        control = FORMS[key]
         widths = matched_widths(source, **common) if key == "matched" else {}
         arguments = {**common, **control.arguments, **widths}
         model = from_preset(source, load_weights=False, **arguments)
@@ -480,17 +483,6 @@ def _reading(options: Mapping[str, Any] | None) -> dict[str, Any]:
             f"Received: {', '.join(unknown)}"
         )
     return dict(options or {})
-
-
-def _words(options: Mapping[str, Any]) -> list[str]:
-    """Options as words of a command; what is None or False is left out."""
-    words = []
-    for name, value in options.items():
-        if value is None or value is False:
-            continue
-        words.append(f"--{name.replace('_', '-')}")
-        words += [] if value is True else [str(value)]
-    return words
 
 
 def _set(arguments: Mapping[str, Any]) -> list[str]:

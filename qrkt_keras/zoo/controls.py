@@ -30,8 +30,6 @@ class Control:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-QUANTUM = Control("quantum")
-
 # Of the matched twin, `matched_widths` gives the rest.
 CONTROLS = {
     "twin": Control("classical twin", ("--classical",), {"quantum": False}),
@@ -41,6 +39,9 @@ CONTROLS = {
     ),
     "frozen": Control("frozen circuits", ("--freeze-circuits",), {"trainable_circuits": False}),
 }
+
+# The model itself, and what it is compared with.
+FORMS = {"quantum": Control("quantum"), **CONTROLS}
 
 
 def matched_widths(source: Preset, **overrides: Any) -> dict[str, int]:

@@ -52,6 +52,17 @@ def name_of(source: Preset) -> str:
     return source.folder.resolve().parent.name if source.name == PRESET else source.name
 
 
+def run_folder(output_dir: str | os.PathLike[str], preset: str, form: str, seed: int) -> Path:
+    """The folder of a run among those of a comparison; the form is one of `controls.FORMS`.
+
+    Example:
+
+    >>> run_folder("runs", "qvit_3k_mnist", "twin", 0).as_posix()
+    'runs/qvit_3k_mnist_twin_seed0'
+    """
+    return Path(output_dir) / f"{preset}_{form}_seed{seed}"
+
+
 def finish_run(
     model: keras.Model,
     folder: str | os.PathLike[str],
@@ -120,6 +131,27 @@ def run_missing(folders: Mapping[Job, Path], run: Callable[[Job, Path], None]) -
     for job, folder in folders.items():
         if not is_finished(folder):
             run(job, folder)
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """Options of `qrkt` as words of a command.
+
+    Args:
+        options: Name to value. None and False are left out, True is a flag, and the values of a
+            list stand in a row.
+
+    Example:
+
+    >>> option_words({"data": "mnist", "seeds": [0, 1], "xla": True, "batch_size": None})
+    ['--data', 'mnist', '--seeds', '0', '1', '--xla']
+    """
+    words = []
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
 
 
 def run_command(*words: object) -> None:

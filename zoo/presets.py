@@ -14,7 +14,7 @@ import qrkt_keras
 from qrkt_keras import data as datasets
 from qrkt_keras import zoo
 from qrkt_keras.training import Augmentation, Recipe
-from qrkt_keras.training.recipes import THESIS
+from qrkt_keras.training.recipes import THESIS, THESIS_TWO_CLASSES
 
 PACKAGE = Path(qrkt_keras.__file__).parent / "zoo"
 SOLVERS = ("rk1", "rk2", "rk3", "rk4", "rk4_enhanced", "rk2_learned", "rk2_gated")
@@ -71,7 +71,7 @@ def main() -> None:
             label_names=datasets.info("imdb_reviews").label_names,
             **arguments(6, 2, 4, (3, 1, 1), solver),
         )
-        write(model, "qtext", f"qtext_{solver}_imdb", "imdb_reviews", THESIS)
+        write(model, "qtext", f"qtext_{solver}_imdb", "imdb_reviews", THESIS_TWO_CLASSES)
 
 
 def ours(data: str, shape: dict) -> zoo.QViT:

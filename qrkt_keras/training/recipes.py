@@ -18,7 +18,7 @@ from qrkt_keras.training.optimizers import L2SGD, L2Adam
 from qrkt_keras.training.schedules import Plateau, Triangular, WarmUp, warmup_cosine
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
-LOSSES = ("cross_entropy", "focal")
+LOSSES = ("cross_entropy", "focal", "sigmoid")
 
 _REQUIRED = object()
 
@@ -195,7 +195,9 @@ class Recipe(_Fields):
             `l2 / 2 * |w|²`, as PyTorch's `Adam(weight_decay)` has it.
         momentum: Of `"sgd"`, in [0, 1), by default 0.9.
         loss: `"cross_entropy"`, or `"focal"`: `-(1 - p)² log p` for the probability `p` of the
-            right class (Lin et al. 2017).
+            right class (Lin et al. 2017), or, for two classes, `"sigmoid"`: `log(1 + exp(-z))` for
+            an example of class 1 and `log(1 + exp(z))` for one of class 0, where `z` is logit 1;
+            `fit` holds logit 0 at 0, so that softmax still gives the probabilities (Rîpanu 2024).
         label_smoothing: `e` in `(1 - e) y + e / num_classes` for labels `y`, in [0, 1).
         early_stopping_patience: Epochs without a new best epoch before training stops; `None`
             never.
@@ -435,6 +437,8 @@ class Recipe(_Fields):
     def make_loss(self) -> keras.losses.Loss:
         """The loss of logits, for labels as `has_soft_labels` says."""
         losses = keras.losses
+        if self.loss == "sigmoid":
+            return _SigmoidCrossentropy(self.label_smoothing)
         if self.loss == "focal":
             return losses.CategoricalFocalCrossentropy(
                 alpha=1.0, gamma=2.0, from_logits=True, label_smoothing=self.label_smoothing
@@ -444,6 +448,24 @@ class Recipe(_Fields):
                 from_logits=True, label_smoothing=self.label_smoothing
             )
         return losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@keras.saving.register_keras_serializable(package="qrkt_keras")
+class _SigmoidCrossentropy(keras.losses.Loss):
+    """Sigmoid cross-entropy on logit 1 of two; labels are 0 and 1, or shares of both classes."""
+
+    def __init__(self, label_smoothing: float = 0.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        share = y_true[:, -1:] if len(y_true.shape) == 2 else keras.ops.expand_dims(y_true, -1)
+        return keras.losses.binary_crossentropy(
+            share, y_pred[:, 1:], from_logits=True, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -589,3 +611,4 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 # C.-A. Ripanu, QRKT-GAN (UPB Bucharest, 2024), after Comajoan Cara et al. 2024. The rate is 0 from
 # step 50,000 on, which on MNIST (843 steps an epoch) is during epoch 60 of 65.
 THESIS = Recipe(epochs=65, batch_size=64, warmup_steps=5000, decay_steps=45000)
+THESIS_TWO_CLASSES = dataclasses.replace(THESIS, loss="sigmoid")

@@ -223,6 +223,8 @@ def fit(
         schedule = recipe.learning_rate_schedule(total_steps)
     predict = make_predictor(model, min(256, len(splits["validation"][1])))
     names = _checked_names(predict(splits["validation"][0][:256]), splits, names)
+    if recipe.loss == "sigmoid":
+        _check_two_logits(model, num_classes=len(names))
     folder, is_chief = Path(output_dir), strategies.is_chief(strategy)
     # Not before: what is refused must not cost what is there.
     strategies.chief_first(
@@ -248,6 +250,8 @@ def fit(
         model.optimizer.build(model.trainable_variables)
     if strategy is not None:
         strategies.reduce_before_clipping(model.optimizer)
+    if recipe.loss == "sigmoid":
+        _hold_first_logit(model.layers[-1])
 
     checkpoint = TrainingCheckpoint(
         folder / CHECKPOINT,
@@ -419,6 +423,21 @@ def _checked_names(
             f"Received: rows that sum to 1, such as {outputs[0].tolist()}"
         )
     return tuple(map(str, range(num_classes)) if names is None else names)
+
+
+def _check_two_logits(model: keras.Model, *, num_classes: int) -> None:
+    last = model.layers[-1]
+    if num_classes != 2 or not isinstance(last, keras.layers.Dense):
+        raise ValueError(
+            "The loss 'sigmoid' is for models of two classes that end in a Dense layer. "
+            f"Received: {num_classes} classes and {type(last).__name__}"
+        )
+
+
+def _hold_first_logit(logits: keras.layers.Dense) -> None:
+    """Makes the logits `(0, z1 - z0)`: of the same softmax, and no step moves the 0."""
+    for weight in logits.weights:
+        weight.assign(keras.ops.matmul(weight, np.array([[0, -1], [0, 1]], weight.dtype)))
 
 
 def _plateau_of(schedule: Any) -> Plateau | None:

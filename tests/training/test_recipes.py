@@ -470,6 +470,24 @@ def test_losses_are_their_formulas():
     assert got == pytest.approx(-(mixed * log_p).sum(1).mean(), rel=1e-5)
 
 
+def test_the_sigmoid_loss_is_softmax_with_logit_0_held_at_0():
+    random = np.random.RandomState(0)
+    logits, labels = random.randn(6, 2).astype("float32"), np.array([0, 1, 1, 0, 1, 1])
+    sign = np.where(labels, 1, -1)
+    wanted = -scipy.special.log_expit(sign * logits[:, 1].astype("float64")).mean()
+    loss = Recipe(epochs=1, loss="sigmoid").make_loss()
+    assert float(loss(labels, logits)) == pytest.approx(wanted, rel=1e-6)
+    held = logits * [0, 1]
+    assert float(Recipe(epochs=1).make_loss()(labels, held)) == pytest.approx(wanted, rel=1e-6)
+    soft = {"label_smoothing": 0.2}
+    got = Recipe(epochs=1, loss="sigmoid", **soft).make_loss()(np.eye(2)[labels], logits)
+    assert float(got) == pytest.approx(
+        float(Recipe(epochs=1, **soft).make_loss()(np.eye(2)[labels], held)), rel=1e-6
+    )
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert float(again(labels, logits)) == pytest.approx(wanted, rel=1e-6)
+
+
 def test_an_old_recipe_loads_and_trains_as_it_did():
     # The words of a preset's file, from before there were other schedules.
     text = """{"epochs": 65, "batch_size": 64, "optimizer": "adamw", "learning_rate": 0.001,

@@ -375,6 +375,37 @@ def test_a_rate_that_blows_up_is_told(tmp_path):
     assert read_checkpoint(tmp_path / "checkpoint.npz").metadata["epoch"] < 3
 
 
+def test_the_sigmoid_loss_trains_logit_1_alone(tmp_path):
+    random = np.random.RandomState(0)
+    images = random.randint(0, 256, (80, 8, 8, 1), "uint8")
+    labels = (images.mean((1, 2, 3)) > 127).astype("int64")
+    splits = {"train": (images, labels), "validation": (images, labels)}
+    model = make_model(2)
+    weights = model.get_weights()
+    before = keras.ops.softmax(model(images))
+    recipe = dataclasses.replace(RECIPE, loss="sigmoid", weight_decay=0.1, l2=1e-3, epochs=2)
+
+    class First(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.probabilities = keras.ops.softmax(self.model(images))
+
+    first = First()
+    result = run(model, tmp_path, recipe, data=splits, callbacks=[first])
+    np.testing.assert_allclose(first.probabilities, before, atol=1e-6)  # what was learnt stays
+    logits = np.asarray(model(images))
+    assert (logits[:, 0] == 0).all() and logits[:, 1].any()
+    assert not np.allclose(model.get_weights()[0][:, 1], weights[0][:, 1] - weights[0][:, 0])
+    sign = np.where(labels, 1, -1)
+    loss = np.log1p(np.exp(-sign * logits[:, 1].astype("float64"))).mean()
+    assert result.scores["validation"].loss == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_sigmoid_loss_is_refused_where_there_are_not_two_classes(tmp_path):
+    with pytest.raises(ValueError, match=r"^The loss 'sigmoid' .* Received: 10 classes and Dense$"):
+        run(make_model(), tmp_path / "job", dataclasses.replace(RECIPE, loss="sigmoid"))
+    assert not (tmp_path / "job").exists()
+
+
 def test_the_learning_rate_follows_the_whole_run(tmp_path):
     class Rates(keras.callbacks.Callback):
         def __init__(self):

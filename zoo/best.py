@@ -31,6 +31,7 @@ SEEDS = (0, 1, 2)
 PRINTED = {
     "qvit_3k_mnist": "3,520 parameters, 91 %",
     "qvit_10k_mnist": "10,112 parameters, 97.98 %",
+    "qvit_20k_cifar10": "20,590 parameters, 34 %",
     "qtext_120k_imdb": "243,896 parameters, 85 %; CLAQS 87.08 %",
 }
 

@@ -50,6 +50,19 @@ OURS = {
         {"patch_size": 8, "patch_stride": 4, "hidden_dim": 16, "num_heads": 4, "mlp_dim": 32},
         DIGITS,
     ),
+    "qvit_20k_cifar10": (
+        "cifar10",
+        {"patch_size": 8, "patch_stride": 4, "hidden_dim": 24, "num_heads": 4, "mlp_dim": 48}
+        | {"num_encoder_blocks": 3},
+        Recipe(
+            epochs=40,
+            batch_size=64,
+            learning_rate=5e-3,
+            warmup_steps=400,
+            augment=Augmentation(flip=True, shift=4),
+            **RECIPE,
+        ),
+    ),
 }
 
 TEXTS = Recipe(epochs=4, batch_size=64, learning_rate=5e-3, warmup_steps=200, **RECIPE)
@@ -78,7 +91,7 @@ def ours(data: str, shape: dict) -> zoo.QViT:
     """A plain vision transformer whose circuits mix features and whose pooling knows places."""
     blocks = {"num_encoder_blocks": 2, "num_ode_blocks": 0, "num_decoder_blocks": 0}
     pooling = {"pooling": "depthwise", "depth_multiplier": 2}
-    return classifier_of(data, dropout=0.0, **CIRCUITS, **pooling, **blocks, **shape)
+    return classifier_of(data, dropout=0.0, **(CIRCUITS | pooling | blocks | shape))
 
 
 def text_classifier() -> zoo.QText:

@@ -8,8 +8,9 @@
 
 The runs are those of `qrkt compare --models NAME --controls twin matched identity frozen --output
 runs/NAME --resume`; what is finished is not run again, what was interrupted is continued. Rows go
-into zoo/results.csv, where those of runs that are elsewhere stay. The curves, of the runs that are
-here, go beside the card of the model's family.
+into zoo/results.csv, where those of runs that are elsewhere stay. The table goes into the card of
+the model's family, zoo/FAMILY/README.md, between the comments that name the preset; the curves, of
+the runs that are here, go beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from qrkt_keras import zoo
 from qrkt_keras.serving import atomic_folder
+from qrkt_keras.training.files import atomic_write
 from qrkt_keras.zoo import runs
 from qrkt_keras.zoo.controls import CONTROLS, FORMS
 
@@ -73,7 +75,7 @@ def main() -> None:
     write_picture(here, HERE / family / f"{name}.png", title=name)
     if options.package:
         package(here["quantum", 0] / runs.PRESET, zoo.read_preset(name).folder)
-    print("\n".join(table(rows, name)))
+    write_table(HERE / family / "README.md", name, "\n".join(table(rows, name)))
 
 
 def table(rows: list[dict], name: str) -> list[str]:
@@ -98,6 +100,18 @@ def table(rows: list[dict], name: str) -> list[str]:
             cells += [", ".join(row["seconds"] for row in own)]
             lines.append(f"| {form.title} | {' | '.join(cells)} |")
     return lines
+
+
+def write_table(card: Path, name: str, lines: str) -> None:
+    """Puts the table where the card says, whole or not at all."""
+    begin, end = f"<!-- best.py {name} -->\n", f"\n<!-- end of {name} -->"
+    before, _, rest = card.read_text(encoding="utf-8").partition(begin)
+    _, mark, after = rest.partition(end)
+    if not mark:
+        sys.exit(f"The card must have a place for the table. Received: {card} without {begin}")
+    with atomic_write(card) as file:
+        file.write((before + begin + lines + end + after).encode())
+    print(lines)
 
 
 def write_picture(folders: dict, path: Path, title: str) -> None:

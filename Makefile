@@ -20,7 +20,10 @@ help:
 demo: $(INSTALLED)
 	@$(VENV)/qrkt train --output runs/demo --overwrite
 
-PYTEST := $(VENV)/python -m pytest -n 2 --dist loadfile -rs --doctest-modules tests qrkt_keras
+# In the order of their paths, not the longest first: so the short examples of the docstrings even out
+# the end.
+PYTEST := $(VENV)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -rs --doctest-modules \
+	tests qrkt_keras
 
 test: $(INSTALLED)
 	@$(PYTEST) -m "not slow"

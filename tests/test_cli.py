@@ -487,19 +487,21 @@ def test_train_takes_any_argument_of_the_model(fit, small_preset, in_empty_folde
     assert refused("train", small_preset, "--set", "width=8").endswith("Received: width=8")
 
 
-def test_a_gan_hears_of_xla_too(monkeypatch, gan_run, in_empty_folder):
+def test_a_gan_hears_of_xla_and_of_frozen_circuits_too(monkeypatch, gan_run, in_empty_folder):
     from qrkt_keras import training
 
     calls = []
 
-    def interrupted(*arguments, **options):
-        calls.append(options)
+    def interrupted(model, *arguments, **options):
+        trained = any(layer.trainable_variables for layer in model.pqcs)
+        calls.append((options["jit_compile"], trained))
         raise training.TrainingInterrupted
 
     monkeypatch.setattr(training, "fit_gan", interrupted)
-    for flags in ([], ["--xla"]):
-        assert qrkt("train", gan_run[0].parent / "small", *flags).exit_code == 130
-    assert [options["jit_compile"] for options in calls] == [False, True]
+    for flags in ([], ["--xla"], ["--freeze-circuits"]):
+        done = qrkt("train", gan_run[0].parent / "small", *flags)
+        assert done.exit_code == 130 and shlex.join(flags) in done.stderr
+    assert calls == [(False, True), (True, True), (False, False)]
 
 
 def test_the_seed_is_that_of_the_weights_too(fit, small_preset, in_empty_folder):
@@ -908,50 +910,6 @@ def test_a_gan_is_measured(gan_run):
     assert done.exit_code == 0 and "50" in done.stdout
 
 
-def test_frozen_circuits(gan_run, tmp_path):
-    folder, _ = gan_run
-    done = qrkt(
-        *("train", folder.parent / "small", "--output", tmp_path / "run", "--freeze-circuits")
-    )
-    assert done.exit_code == 0, done.output
-    import keras
-
-    from qrkt_keras import zoo
-
-    trained, frozen = zoo.from_preset(folder / "preset"), zoo.from_preset(tmp_path / "run/preset")
-    keras.utils.set_random_seed(0)
-    drawn = zoo.from_preset(folder.parent / "small", load_weights=False)
-    for one, two, first in zip(trained.pqcs, frozen.pqcs, drawn.pqcs, strict=True):
-        np.testing.assert_array_equal(two.get_weights()[0], first.get_weights()[0])
-        assert np.abs(one.get_weights()[0] - first.get_weights()[0]).max() > 0
-    metadata = json.loads((tmp_path / "run/preset/metadata.json").read_text())
-    assert "--freeze-circuits" in metadata["command"]
-
-
-def test_a_conditional_gan_and_its_options(gan_run, tmp_path):
-    """Classes, another feature network, TensorBoard, and a seed that is the noise's too."""
-    features = cli._packaged_presets()["features_digits"]
-    folder = tmp_path / "run"
-    done = qrkt(
-        *("train", gan_run[0].parent / "small", "--output", folder, "--conditional"),
-        *("--tensorboard", "--seed", 5, "--features", features),
-    )
-    assert done.exit_code == 0, done.output
-    config = json.loads((folder / "preset" / "config.json").read_text())["config"]
-    assert (config["num_classes"], config["seed"]) == (10, 5)
-    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
-    assert metadata["scores"]["feature_network"] == "features_digits"
-    assert "--conditional --tensorboard" in metadata["command"]
-    assert list(folder.rglob("events.out.tfevents.*"))
-    for label in (3, 4):
-        picture = tmp_path / f"{label}.png"
-        done = qrkt("generate", folder, "--num", 4, "--label", label, "--output", picture)
-        assert done.exit_code == 0, done.output
-    assert (tmp_path / "3.png").read_bytes() != (tmp_path / "4.png").read_bytes()
-    assert "from 0 to 9" in refused("generate", folder, "--label", 10)
-    assert refused("generate", gan_run[0], "--label", 1).startswith("This GAN has no classes.")
-
-
 def test_what_measures_may_be_the_literatures(gan_run, monkeypatch, tmp_path):
     monkeypatch.setenv("QRKT_INCEPTION", str(tmp_path / "none"))
     done = qrkt("evaluate", gan_run[0], "--features", "inception")
@@ -1126,16 +1084,31 @@ def test_your_own_data_is_trained_on_and_scored(
         assert row[:3] == [asked[1], "test", "100.00%"] and row[6] == str(scores["num_examples"])
 
 
-def test_a_gan_is_trained_on_your_own_images(own_data, gan_run, monkeypatch, tmp_path):
+def test_a_gan_with_options_is_trained_on_your_own_images(own_data, gan_run, monkeypatch, tmp_path):
+    """Classes, another feature network, TensorBoard, and a seed that is the noise's too."""
     monkeypatch.chdir(own_data)
+    features = cli._packaged_presets()["features_digits"]
+    folder = tmp_path / "run"
     done = qrkt(
         *("train", gan_run[0].parent / "small", "--data", "./photos", "--epochs", 1),
-        *("--batch-size", 8, "--conditional", "--output", tmp_path / "run"),
+        *("--batch-size", 8, "--output", folder, "--conditional"),
+        *("--tensorboard", "--seed", 5, "--features", features),
     )
     assert done.exit_code == 0, done.output
     assert "54 images, 8×8×1" in done.stdout
-    config = json.loads((tmp_path / "run" / "preset" / "config.json").read_text())["config"]
-    assert config["num_classes"] == 3
+    config = json.loads((folder / "preset" / "config.json").read_text())["config"]
+    assert (config["num_classes"], config["seed"]) == (3, 5)
+    metadata = json.loads((folder / "preset" / "metadata.json").read_text())
+    assert metadata["scores"]["feature_network"] == "features_digits"
+    assert "--conditional --tensorboard" in metadata["command"]
+    assert list(folder.rglob("events.out.tfevents.*"))
+    for label in (1, 2):
+        picture = tmp_path / f"{label}.png"
+        done = qrkt("generate", folder, "--num", 4, "--label", label, "--output", picture)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "1.png").read_bytes() != (tmp_path / "2.png").read_bytes()
+    assert "from 0 to 2" in refused("generate", folder, "--label", 3)
+    assert refused("generate", gan_run[0], "--label", 1).startswith("This GAN has no classes.")
 
 
 def test_your_own_data_has_a_folder_of_its_own(own_data, fit, monkeypatch):

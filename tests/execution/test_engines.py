@@ -49,7 +49,10 @@ def check_against_cirq(engine, spec, seed, columns=None):
     )
     assert values.shape == (2, 1, spec.num_observables)
     expected = [cirq_expectation(spec, row, weights) for row in inputs]
-    np.testing.assert_allclose(values[:, 0], expected, atol=1e-5)
+    # An error of the state is at most so many times as large in an observable.
+    norms = [sum(abs(term.coefficient) for term in sum_) for sum_ in spec.observables]
+    scale = np.maximum(1.0, norms)
+    np.testing.assert_allclose(values[:, 0] / scale, expected / scale, atol=1e-5)
 
     gradients = [cirq_gradient(spec, row, weights, upstream, columns) for row in inputs]
     picked = np.arange(spec.num_inputs + spec.num_weights) if columns is None else columns
@@ -177,7 +180,7 @@ def random_specs(draw, extended=False):
 
 
 RANDOM = settings(
-    max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 
 
@@ -198,7 +201,7 @@ def test_random_circuits(engine, spec, seed):
 
 
 @pytest.mark.parametrize("engine", ["pauli_propagation", "state_vector"])
-@settings(RANDOM, max_examples=60)
+@settings(RANDOM, max_examples=40)
 @given(spec=random_specs(extended=True), seed=st.integers(0, 1000))
 def test_random_circuits_beyond_tfq(engine, spec, seed):
     """Products of symbols, controlled rotations, matrix and three-qubit gates."""

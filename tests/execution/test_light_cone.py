@@ -336,7 +336,7 @@ def local_specs(draw):
     return CircuitSpec(circuit, SYMBOLS[:2], SYMBOLS[2:], observables)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(spec=local_specs(), seed=st.integers(0, 1000))
 def test_random_local_circuits(spec, seed):
     cut = check(spec, seed, num_columns=4)

@@ -128,8 +128,11 @@ def test_every_weight_element_gets_a_gradient(changes):
 
 CLASSES = {name: zoo.read_preset(name).class_name for name in zoo.list_presets()}
 
-# Tracing the thesis' models takes up to half a minute each; these two stand for all.
-QUICK = ("qvit_rk1_mnist", "qvit_rk4_digits", "qtext_rk1_imdb")
+# Tracing a model takes up to half a minute, and minutes in the sources' sizes: these stand for all.
+QUICK = {
+    *("qvit_rk1_mnist", "qvit_rk4_digits", "qtext_rk1_imdb"),
+    *("qrkt_gan_digits", "qrkt_gan_mnist", "trans_gan_digits"),
+}
 
 
 def presets_of(wanted):
@@ -206,15 +209,7 @@ def test_every_preset_does_the_whole_job(name, tmp_path):
         np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-6)
 
 
-# The sources' sizes take minutes.
-GANS = [
-    pytest.param(name, marks=pytest.mark.slow) if name.endswith("gan_cifar10") else name
-    for name in CLASSES
-    if CLASSES[name].endswith("GAN")
-]
-
-
-@pytest.mark.parametrize("name", GANS)
+@pytest.mark.parametrize("name", [*presets_of("QRKTGAN"), *presets_of("TransGAN")])
 def test_every_gan_does_the_whole_job(name, tmp_path):
     """A step of training, images, a preset folder, a SavedModel."""
     model = zoo.from_preset(name, load_weights=False)
@@ -253,7 +248,11 @@ def test_a_feature_network_does_its_job(tmp_path):
 REAL = {"digits": (1, 0.173), "mnist": (3, 0.0290), "cifar10": (2, 0.0348)}
 
 
-@pytest.mark.parametrize("name", REAL)
+# Tens of thousands of images take a minute.
+@pytest.mark.parametrize(
+    "name",
+    ["digits", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mnist", "cifar10"))],
+)
 def test_fid_grows_with_what_is_wrong(name):
     """Real test images against real ones, then with ever more noise, blur, and classes left out."""
     scale, known = REAL[name]

@@ -819,7 +819,7 @@ def _measures_table(measures: GANMeasures) -> Table:
 
 
 def _score_table(scores: Mapping[str, Scores]) -> Table:
-    table = _table("", "accuracy", "macro F1", "macro AUC", "loss", "images")
+    table = _table("", "accuracy", "macro F1", "macro AUC", "loss", "examples")
     for split, score in scores.items():
         table.add_row(
             split,

@@ -7,6 +7,8 @@ XLA kernel, no second derivative, and run on TensorFlow only.
 from __future__ import annotations
 
 import functools
+import random
+import types
 
 import cirq
 import keras
@@ -133,12 +135,22 @@ def check(spec: CircuitSpec) -> None:
     _translate(spec)
 
 
+def _tensorflow_quantum() -> types.ModuleType:
+    """The package. Its import draws random numbers of Python's, and a seed must not notice."""
+    state = random.getstate()
+    import tensorflow_quantum
+
+    random.setstate(state)
+    return tensorflow_quantum
+
+
 def load_ops() -> None:
     """Load TFQ's shared libraries, which a plain import leaves for later.
 
     A SavedModel with TFQ's ops loads only once their libraries are in the process.
     """
-    from tensorflow_quantum.core.ops import (  # noqa: F401
+    _tensorflow_quantum()
+    from tensorflow_quantum.core.ops import (
         tfq_adj_grad_op,
         tfq_ps_util_ops,
         tfq_simulate_ops,
@@ -229,8 +241,8 @@ def _check_expression(value, operation: cirq.Operation) -> None:
 @functools.lru_cache(maxsize=256)
 def _serialise(spec: CircuitSpec):
     import tensorflow as tf
-    import tensorflow_quantum as tfq
 
+    tfq = _tensorflow_quantum()
     qubits = {qubit: cirq.GridQubit(0, i) for i, qubit in enumerate(spec.qubits)}
     with tf.init_scope():
         program = tfq.convert_to_tensor([_translate(spec)], deterministic_proto_serialize=True)
@@ -249,8 +261,7 @@ def _serialise(spec: CircuitSpec):
 
 @functools.lru_cache(maxsize=16)
 def _expectation_op(differentiator: str, sampled: bool):
-    import tensorflow_quantum as tfq
-
+    tfq = _tensorflow_quantum()
     makers = {
         "adjoint": tfq.differentiators.Adjoint,
         "parameter_shift": tfq.differentiators.ParameterShift,

@@ -203,6 +203,11 @@ def fit_gan(
     for name, value in (("num_scored", num_scored), ("num_measured", num_measured)):
         if positive_integer(name, value) < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {name}={value}")
+    if (strategy := getattr(model, "_distribute_strategy", None)) is not None:
+        raise ValueError(
+            "A GAN is trained on one device; build it outside the scope of a strategy. "
+            f"Received: {model.name!r} built under {type(strategy).__name__}"
+        )
     recipe = recipe.with_given(seed=seed, epochs=epochs)
     reading = {"data_dir": data_dir, **(data_options or {})}
     images, labels = _examples(data, model, reading)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cirq
 import numpy as np
 import pytest
@@ -505,3 +508,23 @@ def test_tfq_sampling_is_within_five_standard_errors():
     error = np.sqrt((1 - exact**2) / repetitions)
     assert np.all(np.abs(sampled[:, 0] - exact) < 5 * error + 1e-6)
     assert np.any(sampled[:, 0] != exact)
+
+
+def test_a_seed_holds_while_tfq_is_loaded():
+    """Its import draws random numbers; a model's first weights must not depend on its engine."""
+    code = """
+import random
+import numpy as np, keras
+from qrkt_keras.circuits import templates
+from qrkt_keras.layers import PQC
+drawn = []
+for engine in ("tfq", "auto"):
+    keras.utils.set_random_seed(3)
+    layer = PQC(templates.ry_ring(2), engine=engine)
+    layer.build((1, 2))
+    layer(np.zeros((1, 2), "float32"))
+    drawn.append([*layer.get_weights()[0].ravel(), random.random()])
+np.testing.assert_array_equal(*drawn)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]

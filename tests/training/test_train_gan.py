@@ -23,6 +23,7 @@ from qrkt_keras.training import (
     Recipe,
     fit_gan,
     job,
+    make_strategy,
     measure_images,
     read_checkpoint,
 )
@@ -208,6 +209,16 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, arguments, me
     arguments = {"data": IMAGES, "recipe": RECIPE, **arguments}
     with pytest.raises((TypeError, ValueError), match=message):
         fit_gan(plain_gan(), output_dir=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gan_of_several_devices_is_refused(tmp_path):
+    strategy = make_strategy("mirrored", devices=["CPU:0"])
+    with strategy.scope():
+        model = plain_gan()
+    message = r"outside the scope of a strategy\. Received: .* built under MirroredStrategy$"
+    with pytest.raises(ValueError, match=message):
+        fit_gan(model, IMAGES, RECIPE, output_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

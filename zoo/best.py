@@ -2,6 +2,7 @@
 
     python zoo/best.py qvit_3k_mnist             # 15 runs, four to twelve minutes each on one core
     python zoo/best.py qvit_10k_mnist            # 15 runs, seven to twenty minutes each
+    python zoo/best.py qvit_20k_cifar10          # 15 runs, ten to thirty minutes each
     python zoo/best.py qtext_120k_imdb           # 12 runs: the matched twin is the twin
     python zoo/best.py qvit_3k_mnist --report    # runs nothing
     python zoo/best.py qvit_3k_mnist --package   # puts the weights of seed 0 into the package too

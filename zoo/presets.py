@@ -52,8 +52,14 @@ OURS = {
     ),
     "qvit_20k_cifar10": (
         "cifar10",
-        {"patch_size": 8, "patch_stride": 4, "hidden_dim": 24, "num_heads": 4, "mlp_dim": 48}
-        | {"num_encoder_blocks": 3},
+        {
+            "patch_size": 8,
+            "patch_stride": 4,
+            "hidden_dim": 24,
+            "num_heads": 4,
+            "mlp_dim": 48,
+            "num_encoder_blocks": 3,
+        },
         Recipe(
             epochs=40,
             batch_size=64,

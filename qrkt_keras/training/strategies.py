@@ -190,6 +190,12 @@ def steps_at_once(
     return steps if is_multiworker(strategy) and not widths_vary else 1
 
 
+def strategy_of(model: keras.Model) -> tf.distribute.Strategy | None:
+    """The strategy under whose scope a model was built, if any."""
+    # Keras sets it in a model's constructor; on other backends there is none.
+    return getattr(model, "_distribute_strategy", None)
+
+
 def check_job(
     model: keras.Model,
     strategy: tf.distribute.Strategy | None,
@@ -209,8 +215,7 @@ def check_job(
         ValueError: If the model was not built under the strategy's scope, the number of replicas
             does not divide the batch size, or XLA is asked for.
     """
-    # Keras sets it in a model's constructor; on other backends there is none.
-    theirs = getattr(model, "_distribute_strategy", None)
+    theirs = strategy_of(model)
     if theirs is not strategy:
         raise ValueError(
             "The model must be built under the scope of the strategy that trains it: "

@@ -16,6 +16,7 @@ import numpy as np
 from qrkt_keras import data as datasets
 from qrkt_keras.layers import DiffAugment
 from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.training import strategies
 from qrkt_keras.training.checkpoints import TrainingCheckpoint, model_identity
 from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_features
 from qrkt_keras.training.grids import GRID_FILES, SampleGrids, grid_picture
@@ -203,7 +204,7 @@ def fit_gan(
     for name, value in (("num_scored", num_scored), ("num_measured", num_measured)):
         if positive_integer(name, value) < 2:
             raise ValueError(f"`{name}` must be at least 2. Received: {name}={value}")
-    if (strategy := getattr(model, "_distribute_strategy", None)) is not None:
+    if (strategy := strategies.strategy_of(model)) is not None:
         raise ValueError(
             "A GAN is trained on one device; build it outside the scope of a strategy. "
             f"Received: {model.name!r} built under {type(strategy).__name__}"

@@ -775,6 +775,7 @@ def test_export(run, in_empty_folder):
     assert written.stat().st_ino != before
 
 
+@pytest.mark.slow  # Four whole processes; `training/test_resume.py` kills a job for every change.
 def test_a_run_that_is_interrupted_and_killed_ends_as_one_that_was_not(small_preset, tmp_path):
     from qrkt_keras import zoo
     from qrkt_keras.training import read_checkpoint

@@ -130,6 +130,7 @@ def test_two_devices(digits, tmp_path):
     check_run(tmp_path / "2", tmp_path / "1")
 
 
+@pytest.mark.slow  # Two processes more; `training/test_strategies.py` compares workers in detail.
 def test_two_workers(texts, tmp_path):
     asked = ["train", texts, "--seed", 5]
     processes = [

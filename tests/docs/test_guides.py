@@ -13,10 +13,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "engines.md"]
 GUIDES = [*PAGES, *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+# Those that train several models, each in processes of its own: minutes. The commands they show have
+# tests of their own, in `test_cli.py`, `test_cli_strategies.py` and `zoo/test_comparison.py`.
+SLOW = {"compare", "data", "distributed"}
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "guide",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
+        for path in GUIDES
+    ],
+)
 def test_guide(guide, tmp_path):
     blocks = BLOCK.findall(guide.read_text())
     assert blocks

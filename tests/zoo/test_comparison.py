@@ -136,6 +136,7 @@ def test_a_recorded_command_gives_the_same_run(compared, tmp_path):
     assert again["scores"] == metadata["scores"]
 
 
+@pytest.mark.slow  # A process of its own; `training/test_resume.py` kills a job for every change.
 def test_a_killed_comparison_goes_on_and_ends_the_same(compared, preset, tmp_path, monkeypatch):
     whole, _ = compared
     folder = tmp_path / "killed"

@@ -615,6 +615,33 @@ def test_a_job_of_an_earlier_version_continues(tmp_path):
     assert history["seconds_per_step"] > 0
 
 
+@pytest.mark.parametrize(("kept", "refused"), [("mean", False), ("attention", True)])
+def test_a_model_of_an_earlier_version_continues(tmp_path, kept, refused):
+    """What the model's class had not when the job began must have its default now."""
+
+    class Pooled(keras.Sequential):
+        def __init__(self, width, pooling="mean"):
+            super().__init__([keras.Input((8, 8, 1)), *make_model().layers])
+
+    def train(**options):
+        identity = {"model": {"width": 3, "pooling": kept}}
+        return run(Pooled(3, kept), tmp_path, identity=identity, **options)
+
+    with pytest.raises(TrainingInterrupted):
+        train(callbacks=[Interrupt(2)])
+    path = tmp_path / "checkpoint.npz"
+    checkpoint = read_checkpoint(path)
+    metadata = json.loads(json.dumps(checkpoint.metadata))
+    del metadata["identity"]["model"]["pooling"]
+    write_checkpoint(path, checkpoint.arrays, metadata)
+    if refused:
+        message = r"Received: model\.pooling='attention', but it was 'mean'$"
+        with pytest.raises(ValueError, match=message):
+            train(resume=True)
+    else:
+        assert train(resume=True).epochs == 3
+
+
 def test_the_time_of_a_step_is_that_of_training_alone(tmp_path):
     class Slow(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

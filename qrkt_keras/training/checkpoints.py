@@ -632,7 +632,15 @@ def _differences(saved: Any, received: Any, where: str = "") -> list[str]:
     if _are_tables(saved) and _are_tables(received) and len(saved) == len(received):
         return _differences(*(dict(enumerate(value)) for value in (saved, received)), where)
     same = saved == received
-    return [] if same else [f"{where.rstrip('.')}={received!r}, but it was {saved!r}"]
+    if same:
+        return []
+    return [f"{where.rstrip('.')}={_shortened(received)}, but it was {_shortened(saved)}"]
+
+
+def _shortened(value: Any) -> str:
+    """A value in a message, which a vocabulary would make pages long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:150]}… ({len(text):,} characters)"
 
 
 def _are_tables(value: Any) -> bool:

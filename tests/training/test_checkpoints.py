@@ -491,6 +491,18 @@ def test_another_job_is_refused_with_what_differs(tmp_path):
     )
 
 
+def test_what_differs_is_told_in_a_line_however_long_it_is(tmp_path):
+    path = tmp_path / "c.npz"
+    model = make_model()
+    pretend(model, TrainingCheckpoint(path, identity={"words": None}), 1, val_auc=[0.5])
+    words = TrainingCheckpoint(path, identity={"words": ["film"] * 20_000})
+    with pytest.raises(
+        CheckpointError, match=r"… \(160,000 characters\), but it was None$"
+    ) as caught:
+        words.restore(model)
+    assert len(str(caught.value)) < 500
+
+
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
     write_checkpoint(tmp_path / "c.npz", {}, {"kind": "scan"})
     with pytest.raises(CheckpointError, match=r"Received: kind='scan'"):

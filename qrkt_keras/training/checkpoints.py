@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -471,7 +472,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
                 "The checkpoint is not one of a training job. "
                 f"Received: kind={metadata.get('kind')!r} in {self.path}"
             )
-        differences = _differences(self._upgrade(metadata["identity"]), self.identity)
+        saved = self._upgrade(metadata["identity"])
+        saved = _with_arguments_since(saved, self.identity, type(model))
+        differences = _differences(saved, self.identity)
         if differences:
             raise CheckpointError(
                 f"The job in {self.path} is another one and cannot be continued by this. "
@@ -620,6 +623,21 @@ def _backend_version() -> str:
     return importlib.import_module(keras.backend.backend()).__version__
 
 
+def _with_arguments_since(
+    saved: Mapping[str, Any], received: Mapping[str, Any], model_class: type
+) -> dict[str, Any]:
+    """A job's identity, in which arguments that its model has got since have their defaults."""
+    configs = saved.get("model"), received.get("model")
+    if not all(isinstance(config, Mapping) for config in configs):
+        return dict(saved)
+    defaults = {
+        name: argument.default
+        for name, argument in inspect.signature(model_class).parameters.items()
+        if name in configs[1] and argument.default is not inspect.Parameter.empty
+    }
+    return {**saved, "model": {**defaults, **configs[0]}}
+
+
 def _differences(saved: Any, received: Any, where: str = "") -> list[str]:
     """Where two JSON values differ, in words."""
     if isinstance(saved, dict) and isinstance(received, dict):
@@ -631,8 +649,7 @@ def _differences(saved: Any, received: Any, where: str = "") -> list[str]:
     # Layers in a configuration: the whole list would be pages.
     if _are_tables(saved) and _are_tables(received) and len(saved) == len(received):
         return _differences(*(dict(enumerate(value)) for value in (saved, received)), where)
-    same = saved == received
-    if same:
+    if saved == received:
         return []
     return [f"{where.rstrip('.')}={_shortened(received)}, but it was {_shortened(saved)}"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -265,7 +264,8 @@ def fit(
             **(identity or {}),
         },
         monitor=recipe.monitor,
-        upgrade=lambda saved: _upgraded(saved, model, (identity or {}).get("model")),
+        # Fields that recipes had not when the job began have their defaults.
+        upgrade=lambda saved: {**saved, "recipe": Recipe.from_dict(saved["recipe"]).to_dict()},
         num_replicas=strategies.num_replicas(strategy),
         writes=is_chief,
     )
@@ -438,19 +438,6 @@ def _hold_first_logit(logits: keras.layers.Dense) -> None:
     """Makes the logits `(0, z1 - z0)`: of the same softmax, and no step moves the 0."""
     for weight in logits.weights:
         weight.assign(keras.ops.matmul(weight, np.array([[0, -1], [0, 1]], weight.dtype)))
-
-
-def _upgraded(saved: dict[str, Any], model: keras.Model, config: Any) -> dict[str, Any]:
-    """A job's identity, where what recipes and models had not when it began has its default."""
-    saved = {**saved, "recipe": Recipe.from_dict(saved["recipe"]).to_dict()}
-    if isinstance(config, Mapping) and isinstance(saved.get("model"), Mapping):
-        defaults = {
-            name: argument.default
-            for name, argument in inspect.signature(type(model)).parameters.items()
-            if name in config and argument.default is not inspect.Parameter.empty
-        }
-        saved["model"] = {**defaults, **saved["model"]}
-    return saved
 
 
 def _plateau_of(schedule: Any) -> Plateau | None:

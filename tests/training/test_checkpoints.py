@@ -491,6 +491,25 @@ def test_another_job_is_refused_with_what_differs(tmp_path):
     )
 
 
+def test_arguments_that_a_model_got_since_have_their_defaults(tmp_path):
+    """Of every job, for what `restore` is given is the model itself."""
+
+    class Model(keras.Sequential):
+        def __init__(self, layers=None, width=5):
+            super().__init__(layers)
+
+    def make():
+        return Model([keras.Input((3,)), keras.layers.Dense(2, name="only")])
+
+    path, old = tmp_path / "c.npz", {"model": {"class": "Model"}}
+    pretend(make(), TrainingCheckpoint(path, identity=old), 1, val_auc=[0.5])
+    same = {"model": {"class": "Model", "width": 5}}
+    assert TrainingCheckpoint(path, identity=same).restore(make()) == 1
+    other = TrainingCheckpoint(path, identity={"model": {"class": "Model", "width": 6}})
+    with pytest.raises(CheckpointError, match=r"Received: model\.width=6, but it was 5$"):
+        other.restore(make())
+
+
 def test_what_differs_is_told_in_a_line_however_long_it_is(tmp_path):
     path = tmp_path / "c.npz"
     model = make_model()

@@ -1,4 +1,4 @@
-"""Writes the classifiers' presets without weights: the thesis' widths with every solver, and ours.
+"""Writes the classifiers' presets without weights: the sources', in all sizes, and ours.
 
     python zoo/presets.py
 
@@ -7,6 +7,7 @@ A preset that is there is left as it is.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from qrkt_keras import data as datasets
 from qrkt_keras import zoo
 from qrkt_keras.training import Augmentation, Recipe
 from qrkt_keras.training.recipes import THESIS, THESIS_TWO_CLASSES
+from qrkt_keras.zoo.classifier import Classifier
 
 PACKAGE = Path(qrkt_keras.__file__).parent / "zoo"
 SOLVERS = ("rk1", "rk2", "rk3", "rk4", "rk4_enhanced", "rk2_learned", "rk2_gated")
@@ -71,6 +73,25 @@ OURS = {
     ),
 }
 
+# Y. Kawase, arXiv 2504.19239: the stride by the number of patches, the rate by the number of
+# blocks, and the rest of the recipe.
+STRIDES = {4: 6, 9: 3, 16: 2}
+RATES = {50: 1e-2, 100: 5e-3, 150: 2.5e-3, 200: 1e-3}
+KAWASE = Recipe(
+    epochs=50,
+    batch_size=1000,
+    optimizer="adam",
+    schedule="epoch_cosine",
+    cycle_epochs=10,
+    weight_decay=0,
+    l2=5e-5,
+    clip_norm=None,
+    stratified=True,
+    hold_out=False,
+    snapshots=True,
+    monitor="train_loss",
+)
+
 TEXTS = Recipe(epochs=4, batch_size=64, learning_rate=5e-3, warmup_steps=200, **RECIPE)
 
 
@@ -79,6 +100,13 @@ def main() -> None:
     for name, (data, shape, recipe) in OURS.items():
         write(ours(data, shape), "qvit", name, data, recipe)
     write(text_classifier(), "qtext", "qtext_120k_imdb", "imdb_reviews", TEXTS)
+    for num_patches, stride in STRIDES.items():
+        for num_blocks, rate in RATES.items():
+            name = f"patch_qnn_p{num_patches}_d{num_blocks}_mnist"
+            names = datasets.info("mnist").label_names
+            model = zoo.PatchQNN(stride=stride, num_blocks=num_blocks, label_names=names)
+            recipe = dataclasses.replace(KAWASE, learning_rate=rate)
+            write(model, "patch_qnn", name, "mnist", recipe)
     for solver in SOLVERS:
         for name, (data, hidden, heads, inner, blocks, patch) in IMAGES.items():
             shape = arguments(hidden, heads, inner, blocks, solver)
@@ -146,7 +174,7 @@ def arguments(hidden: int, heads: int, inner: int, blocks: tuple, solver: str) -
     }
 
 
-def write(model: zoo.QViT | zoo.QText, family: str, name: str, data: str, recipe: Recipe) -> None:
+def write(model: Classifier, family: str, name: str, data: str, recipe: Recipe) -> None:
     """Writes one preset."""
     folder = PACKAGE / family / "presets" / name
     if not folder.exists():

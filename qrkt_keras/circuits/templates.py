@@ -11,9 +11,6 @@ import sympy
 
 from qrkt_keras.circuits.spec import CircuitSpec
 
-_PATCH_QUBITS = 8
-_PATCH_FEATURES = 64
-
 
 def rx_ring(num_qubits: int, num_layers: int = 1) -> CircuitSpec:
     r"""RX encoding, then layers of RX rotations and a ring of CNOTs; reads Z of every qubit.
@@ -137,47 +134,69 @@ def hardware_efficient(num_qubits: int, num_layers: int = 3, reupload: bool = Tr
     )
 
 
-def patch(num_blocks: int) -> CircuitSpec:
-    r"""The circuit of a distributed patch network: 8 qubits read an 8×8 patch of an image.
+def patch(
+    num_blocks: int, num_qubits: int = 8, num_features: int = 64, num_values: int = 10
+) -> CircuitSpec:
+    r"""The circuit of a distributed patch network: by default 8 qubits read an 8×8 patch.
 
-    With d = `num_blocks`: d entangling blocks, a data block, d entangling blocks, a data block, d
-    entangling blocks.
+    With d = `num_blocks`, n = `num_qubits` and F = `num_features`: d entangling blocks, a data
+    block, d entangling blocks, a data block, d entangling blocks.
 
-    - Entangling block: RX(θ) on all qubits, RY(θ) on all qubits, CZ(i, i+1 mod 8) for all i.
-    - Data block: on every qubit i, for j = 0 … 3: RY(θ) RX(x) RY(θ) if j is even, RX(θ) RY(x)
-      RX(θ) if j is odd, where x is feature 4i+j in the first data block and 32+4i+j in the
-      second; then CZ(i, i+1 mod 8) for all i.
+    - Entangling block: RX(θ) on all qubits, RY(θ) on all qubits, CZ(i, i+1 mod n) for all i.
+    - Data block: each reads one half of the features, k = ⌈F / 2n⌉ of them on a qubit: on every
+      qubit i, for j = 0 … k−1: RY(θ) RX(x) RY(θ) if j is even, RX(θ) RY(x) RX(θ) if j is odd,
+      where x is feature ki+j in the first data block and nk+ki+j in the second; then CZ(i, i+1 mod
+      n) for all i. Where F is no multiple of 2n, the last qubits of the second block have less to
+      read.
 
-    The very last CZ ring is left out. Read out are ⟨X_0⟩ … ⟨X_4⟩, then ⟨Z_0⟩ … ⟨Z_4⟩.
+    The very last CZ ring is left out. Read out are K = `num_values` values, ⟨X⟩ of the first
+    ⌈K/2⌉ qubits, then ⟨Z⟩ of the first ⌊K/2⌋: for K = 10, ⟨X_0⟩ … ⟨X_4⟩, ⟨Z_0⟩ … ⟨Z_4⟩.
 
-    Only qubits 0 to 4 are read, so some weights never have a gradient. No ring follows the last
-    block: its RX and RY on qubits 5, 6 and 7 are dead. One ring follows the rotations before it,
-    and reaches 5 and 7 but not 6: on qubit 6 the RX and RY of the last but one block are dead, or,
-    with d = 1, its part of the second data block, features 56 to 59 included. These 8 weights (14
-    with d = 1) are kept because the source counts them.
+    Of the source's circuit, only qubits 0 to 4 are read, so some weights never have a gradient. No
+    ring follows the last block: its RX and RY on qubits 5, 6 and 7 are dead. One ring follows the
+    rotations before it, and reaches 5 and 7 but not 6: on qubit 6 the RX and RY of the last but one
+    block are dead, or, with d = 1, its part of the second data block, features 56 to 59 included.
+    These 8 weights (14 with d = 1) are kept because the source counts them.
 
     Source: Y. Kawase, "The effect of the number of parameters and the number of local feature
-    patches on loss landscapes in distributed quantum neural networks", 2025, arXiv 2504.19239.
+    patches on loss landscapes in distributed quantum neural networks", 2025, arXiv 2504.19239,
+    for 8 qubits, 64 features and 10 values; the other sizes are ours.
 
     Args:
         num_blocks: The number d of entangling blocks in each of the three groups.
+        num_qubits: The number n of qubits.
+        num_features: The number F of input angles, such as the pixels of a patch.
+        num_values: The number K of values, at most 2n.
 
     Returns:
-        A `CircuitSpec` with inputs x0 … x63 (radians, the patch row by row) and 8(6d+16) weights
-        w0 …, flat, in the circuit's order: block by block (8 RX, then 8 RY), a data block qubit
-        by qubit (8 each).
+        A `CircuitSpec` with inputs x0 … (radians, the patch row by row) and 6dn + 2F weights
+        w0 …, flat, in the circuit's order: block by block (RX of all qubits, then RY), a data
+        block qubit by qubit. With the defaults, 8(6d+16).
 
     Raises:
-        ValueError: If `num_blocks` is less than 1.
-        TypeError: If `num_blocks` is not an integer.
+        ValueError: If a number is less than 1, or there are more values than 2n.
+        TypeError: If a number is not an integer.
 
     Example:
 
     >>> from qrkt_keras.circuits import templates
     >>> templates.patch(2).num_weights
     224
+    >>> templates.patch(2, num_qubits=4, num_features=16, num_values=3).num_weights
+    80
     """
-    return _patch(_count("num_blocks", num_blocks))
+    num_qubits, num_values = _count("num_qubits", num_qubits), _count("num_values", num_values)
+    if num_values > 2 * num_qubits:
+        raise ValueError(
+            "X and Z of every qubit are 2 * num_qubits values. "
+            f"Received: num_values={num_values} with num_qubits={num_qubits}"
+        )
+    return _patch(
+        _count("num_blocks", num_blocks),
+        num_qubits,
+        _count("num_features", num_features),
+        num_values,
+    )
 
 
 def get(name: str, num_qubits: int, num_layers: int = 1) -> CircuitSpec:
@@ -311,10 +330,10 @@ def _hardware_efficient(num_qubits: int, num_layers: int, reupload: bool) -> Cir
 
 
 @functools.lru_cache(maxsize=16)
-def _patch(num_blocks: int) -> CircuitSpec:
-    qubits = cirq.LineQubit.range(_PATCH_QUBITS)
-    inputs = _symbols("x", _PATCH_FEATURES)
-    weights = _symbols("w", _PATCH_QUBITS * (6 * num_blocks + 16))
+def _patch(num_blocks: int, num_qubits: int, num_features: int, num_values: int) -> CircuitSpec:
+    qubits = cirq.LineQubit.range(num_qubits)
+    inputs = _symbols("x", num_features)
+    weights = _symbols("w", 6 * num_blocks * num_qubits + 2 * num_features)
     unused = iter(weights)
     ring = _cz_ring(qubits)
 
@@ -324,14 +343,16 @@ def _patch(num_blocks: int) -> CircuitSpec:
             yield [cirq.ry(next(unused))(q) for q in qubits]
             yield ring
 
+    per_qubit = -(-num_features // (2 * num_qubits))
+
     def data_block(features: tuple[sympy.Symbol, ...]) -> Iterator[cirq.OP_TREE]:
         for i, q in enumerate(qubits):
-            for j, x in enumerate(features[4 * i : 4 * i + 4]):
+            for j, x in enumerate(features[per_qubit * i : per_qubit * (i + 1)]):
                 outer, inner = (cirq.ry, cirq.rx) if j % 2 == 0 else (cirq.rx, cirq.ry)
                 yield [outer(next(unused))(q), inner(x)(q), outer(next(unused))(q)]
         yield ring
 
-    half = _PATCH_FEATURES // 2
+    half = per_qubit * num_qubits
     operations = [
         *entangling_blocks(),
         *data_block(inputs[:half]),
@@ -341,7 +362,7 @@ def _patch(num_blocks: int) -> CircuitSpec:
     ]
     # The last group ends with its block's ring, which the source leaves out.
     circuit = cirq.Circuit(operations[:-1])
-    read = qubits[:5]
-    return CircuitSpec(
-        circuit, inputs, weights, [cirq.X(q) for q in read] + [cirq.Z(q) for q in read]
-    )
+    num_x = -(-num_values // 2)
+    observables = [cirq.X(q) for q in qubits[:num_x]]
+    observables += [cirq.Z(q) for q in qubits[: num_values - num_x]]
+    return CircuitSpec(circuit, inputs, weights, observables)

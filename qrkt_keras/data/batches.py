@@ -46,6 +46,7 @@ def training_batches(
     epochs: int,
     start_epoch: int = 0,
     lengths: np.ndarray | None = None,
+    stratified: bool = False,
 ) -> tf.data.Dataset:
     """The batches of epochs `start_epoch ... epochs - 1`, one epoch after the other.
 
@@ -58,6 +59,10 @@ def training_batches(
     these are put into a random order, by `(seed, e)` too. A batch is cut to its longest example,
     rounded up to a multiple of 64 tokens, so that a compiled model sees few shapes.
 
+    With `stratified`, every batch has each class in its share of all examples, rounded down or up:
+    example `i` of the `n_c` of class `c`, in the shuffled order, stands at `(i + u_c) / n_c` of the
+    epoch, with one `u_c` in [0, 1) a class.
+
     Args:
         examples: `(n, ...)`, such as images `(n, height, width, channels)` or tokens
             `(n, width)`.
@@ -67,6 +72,7 @@ def training_batches(
         epochs: The epoch to stop before.
         start_epoch: The first epoch.
         lengths: `(n,)`, how many places of an example's second axis are in use, from its start.
+        stratified: Whether each batch is a sample of the classes; not together with `lengths`.
 
     Returns:
         `(epochs - start_epoch) * (n // batch_size)` pairs of examples `(batch_size, ...)` and
@@ -74,8 +80,8 @@ def training_batches(
 
     Raises:
         ValueError: If the arrays' lengths differ, there is no complete batch, the seed is
-            negative, the epochs are not `0 <= start_epoch <= epochs`, or `lengths` are not `n`
-            whole numbers from 0 to the width.
+            negative, the epochs are not `0 <= start_epoch <= epochs`, `lengths` are not `n`
+            whole numbers from 0 to the width, or both `lengths` and `stratified` are asked for.
 
     Example:
 
@@ -106,6 +112,11 @@ def training_batches(
     if lengths is not None:
         lengths = np.asarray(lengths)
         _check_lengths(lengths, np.shape(examples))
+        if stratified:
+            raise ValueError(
+                "Batches are either of like length or stratified. "
+                "Received: stratified=True with lengths"
+            )
     steps = steps_per_epoch(len(labels), batch_size)
 
     import tensorflow as tf
@@ -119,6 +130,8 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(labels)), seed=epoch_seed, alg="philox"
         )
+        if stratified:
+            order = _stratified(order, labels, epoch_seed)
         batches = tf.reshape(order[: steps * batch_size], (steps, batch_size))
         if lengths is not None:
             batches = _by_length(batches, lengths, epoch_seed)
@@ -182,3 +195,25 @@ def _by_length(batches: tf.Tensor, lengths: tf.Tensor, seed: tf.Tensor) -> tf.Te
         (steps,), tf.random.experimental.stateless_fold_in(seed, 1), dtype=tf.float64, alg="philox"
     )
     return tf.gather(batches, tf.argsort(window + draws))
+
+
+def _stratified(order: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A shuffled order `(n,)`, in which each class is spread evenly."""
+    import tensorflow as tf
+
+    shuffled = tf.gather(labels, order)
+    _, classes, counts = tf.unique_with_counts(shuffled)
+    # How many of its class come before it in the order.
+    by_class = tf.argsort(classes, stable=True)
+    first = tf.cumsum(counts, exclusive=True)
+    place = tf.range(len(order)) - tf.gather(first, tf.gather(classes, by_class))
+    place = tf.scatter_nd(by_class[:, None], place, tf.shape(place))
+    draws = tf.random.stateless_uniform(
+        tf.shape(counts),
+        tf.random.experimental.stateless_fold_in(seed, 2),
+        dtype=tf.float64,
+        alg="philox",
+    )
+    place = tf.cast(place, tf.float64) + tf.gather(draws, classes)
+    share = tf.cast(tf.gather(counts, classes), tf.float64)
+    return tf.gather(order, tf.argsort(place / share, stable=True))

@@ -4,7 +4,9 @@ from qrkt_keras.layers.class_token import ClassToken
 from qrkt_keras.layers.cutout import Cutout
 from qrkt_keras.layers.diff_augment import DiffAugment
 from qrkt_keras.layers.global_depthwise_pooling import GlobalDepthwisePooling
+from qrkt_keras.layers.image_patches import ImagePatches
 from qrkt_keras.layers.patch_embedding import PatchEmbedding
+from qrkt_keras.layers.pixel_bias import PixelBias
 from qrkt_keras.layers.pixel_shuffle import PixelShuffle
 from qrkt_keras.layers.position_embedding import PositionEmbedding
 from qrkt_keras.layers.pqc import PQC
@@ -25,8 +27,10 @@ __all__ = [
     "Cutout",
     "DiffAugment",
     "GlobalDepthwisePooling",
+    "ImagePatches",
     "PQC",
     "PatchEmbedding",
+    "PixelBias",
     "PixelShuffle",
     "PositionEmbedding",
     "QuantumFeedForward",

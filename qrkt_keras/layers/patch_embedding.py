@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
 
+from qrkt_keras.layers.image_patches import cut_patches
 from qrkt_keras.layers.projection import dropout_rate, positive_integer
 
 
@@ -116,22 +115,11 @@ class PatchEmbedding(keras.layers.Layer):
         return grid_of_patches(input_shape[1:3], self.patch_size, self.stride)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        tokens = self.projection(self._cut(inputs))
+        grid = self._grid(inputs.shape)
+        tokens = self.projection(cut_patches(inputs, self.patch_size, self.stride, grid))
         if self.use_positions:
             tokens = tokens + self.positions
         return self.dropout_layer(tokens, training=training)
-
-    def _cut(self, images: Any) -> Any:
-        """The patches: `(B, rows * columns, patch_size**2 * channels)`."""
-        size, channels = self.patch_size, images.shape[-1]
-        rows, columns = self._grid(images.shape)
-        if self.stride < size:
-            for axis, number in ((1, rows), (2, columns)):
-                pixels = self.stride * np.arange(number)[:, None] + np.arange(size)
-                images = ops.take(images, pixels.ravel(), axis=axis)
-        patches = ops.reshape(images, (-1, rows, size, columns, size, channels))
-        patches = ops.transpose(patches, (0, 1, 3, 2, 4, 5))
-        return ops.reshape(patches, (-1, rows * columns, size * size * channels))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         rows, columns = self._grid(input_shape)

@@ -13,7 +13,7 @@ from qrkt_keras.training.checkpoints import (
     write_checkpoint,
 )
 from qrkt_keras.training.cross_validation import CrossValidationResult, cross_validate
-from qrkt_keras.training.evaluation import ValidationScores, make_predictor
+from qrkt_keras.training.evaluation import EpochScores, make_predictor
 from qrkt_keras.training.files import atomic_write
 from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
 from qrkt_keras.training.gan_losses import (
@@ -48,12 +48,14 @@ from qrkt_keras.training.reports import (
     roc_picture,
 )
 from qrkt_keras.training.schedules import (
+    EpochCosine,
     Plateau,
     Triangular,
     WarmUp,
     plateau_factor,
     warmup_cosine,
 )
+from qrkt_keras.training.snapshots import read_trajectory
 from qrkt_keras.training.strategies import STRATEGIES, WorkerLostError, is_chief, make_strategy
 from qrkt_keras.training.tfgan import TFGANModules, tfgan_modules
 from qrkt_keras.training.train import TrainingResult, fit
@@ -64,6 +66,8 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "CrossValidationResult",
+    "EpochCosine",
+    "EpochScores",
     "FeatureExtractor",
     "GANLoss",
     "GANMeasures",
@@ -87,7 +91,6 @@ __all__ = [
     "TrainingInterrupted",
     "TrainingResult",
     "Triangular",
-    "ValidationScores",
     "WarmUp",
     "WorkerLostError",
     "atomic_write",
@@ -117,6 +120,7 @@ __all__ = [
     "plateau_factor",
     "probabilities_from_logits",
     "read_checkpoint",
+    "read_trajectory",
     "restore_generator_state",
     "restore_model_state",
     "roc_picture",

@@ -402,9 +402,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
     Args:
         path: The file.
         identity: JSON data that must be the same when the job is continued.
-        monitor: The log that tells the best epoch; among equals the lower `val_loss` decides,
-            then the earlier epoch. An epoch whose log is NaN is not the best. With None there is no
-            best epoch.
+        monitor: The log that tells the best epoch; among equals the lower `val_loss` decides (for
+            `train_...` the lower `train_loss`), then the earlier epoch. An epoch whose log is NaN
+            is not the best. With None there is no best epoch.
         mode: `"max"`, `"min"`, or `"auto"`: least for names that end in `loss`, most for others.
         upgrade: Turns the identity in a file into what it would be if the file were written now.
         num_replicas: Devices that train together. With another number a job can be continued, but
@@ -543,7 +543,9 @@ class TrainingCheckpoint(keras.callbacks.Callback):
 
     def _rank(self, epoch: int) -> tuple[float, float]:
         value = self.history[self.monitor][epoch - 1]
-        loss = self.history.get("val_loss", [0.0] * epoch)[epoch - 1]
+        of_training = self.monitor.startswith("train_")
+        name = "train_loss" if of_training else "val_loss"
+        loss = self.history.get(name, [0.0] * epoch)[epoch - 1]
         return (value if self.mode == "max" else -value), -loss
 
     def _is_best(self) -> bool:

@@ -98,7 +98,8 @@ def cross_validate(
             recipe's plus the number of folds before, so that each fold has weights of its own.
         data: The name of a data set or its path, see `data.arrays`, or split name to examples and
             labels: `"train"` and, if there are such, `"validation"` and `"test"`.
-        recipe: How to train.
+        recipe: How to train. A fold is always held out, and chooses the best epoch by `val_...`
+            where the recipe has `train_...`.
         folds: Their number, at least 2.
         output_dir: A folder for this job alone; it is made if need be.
         resume: Whether to continue the job in `output_dir`, if there is one.
@@ -126,6 +127,9 @@ def cross_validate(
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ValueError(f"folds must be an integer of at least 2. Received: folds={folds!r}")
     recipe = recipe.with_given(seed=seed, epochs=epochs)
+    if not recipe.hold_out:
+        monitor = recipe.monitor.replace("train_", "val_", 1)
+        recipe = dataclasses.replace(recipe, hold_out=True, monitor=monitor)
     reading = {"data_dir": data_dir, **(data_options or {})}
     (examples, labels), tested = _pooled(data, reading, test)
     if isinstance(data, str):

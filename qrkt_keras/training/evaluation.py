@@ -51,23 +51,27 @@ def make_predictor(model: keras.Model, batch_size: int) -> Predictor:
     return predict
 
 
-class ValidationScores(keras.callbacks.Callback):
-    """Adds `val_loss`, `val_accuracy` and `val_auc` to the logs at the end of every epoch.
+class EpochScores(keras.callbacks.Callback):
+    """Adds loss, accuracy and AUC of a split to the logs at the end of every epoch.
 
-    The loss is the mean cross-entropy, without regularisation. Callbacks that read these logs
-    must come after this one.
+    They are `val_loss`, `val_accuracy` and `val_auc` with the prefix `"val"`. The loss is the mean
+    cross-entropy, without regularisation. Callbacks that read these logs must come after this one.
 
     Args:
         predict: Function from images to logits; see `make_predictor`.
         images: `(n, height, width, channels)`.
         labels: `(n,)` integers.
+        prefix: `"val"` for the validation split, `"train"` for the training examples themselves.
     """
 
-    def __init__(self, predict: Predictor, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(
+        self, predict: Predictor, images: np.ndarray, labels: np.ndarray, *, prefix: str = "val"
+    ) -> None:
         super().__init__()
         self._predict = predict
         self._images = images
         self._labels = labels
+        self._prefix = prefix
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logits = self._predict(self._images)
@@ -81,6 +85,8 @@ class ValidationScores(keras.callbacks.Callback):
         top = logits.max(axis=1)
         log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         right = logits[np.arange(len(self._labels)), self._labels]
-        logs["val_loss"] = float((log_sum - right).mean())
-        logs["val_accuracy"] = float((logits.argmax(axis=1) == self._labels).mean())
-        logs["val_auc"] = macro_auc(self._labels, probabilities_from_logits(logits))
+        logs |= {
+            f"{self._prefix}_loss": float((log_sum - right).mean()),
+            f"{self._prefix}_accuracy": float((logits.argmax(axis=1) == self._labels).mean()),
+            f"{self._prefix}_auc": macro_auc(self._labels, probabilities_from_logits(logits)),
+        }

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.npz"
 
-# One call of Keras' train function runs this many steps at most; between calls the progress bar
-# moves, and an interrupt is heard.
+# One call of Keras' train function runs this many steps, and this many examples, at most; between
+# calls the progress bar moves, and an interrupt is heard.
 MAX_STEPS_PER_EXECUTION = 64
+MAX_EXAMPLES_PER_EXECUTION = 8192
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -98,16 +99,13 @@ def is_stopped(epoch: int, best_epoch: int, patience: int | None) -> bool:
     return patience is not None and epoch - best_epoch >= patience
 
 
-def steps_per_execution(steps: int) -> int:
+def steps_per_execution(steps: int, batch_size: int = 1) -> int:
     """The largest divisor of an epoch's steps that is not too large.
 
     It must divide them: Keras would otherwise run into the next epoch's batches.
     """
-    return max(
-        divisor
-        for divisor in range(1, min(steps, MAX_STEPS_PER_EXECUTION) + 1)
-        if steps % divisor == 0
-    )
+    limit = max(1, min(steps, MAX_STEPS_PER_EXECUTION, MAX_EXAMPLES_PER_EXECUTION // batch_size))
+    return max(divisor for divisor in range(1, limit + 1) if steps % divisor == 0)
 
 
 def run(
@@ -123,6 +121,7 @@ def run(
     after: Sequence[keras.callbacks.Callback] = (),
     prepare: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda batches: batches,
     lengths: np.ndarray | None = None,
+    stratified: bool = False,
     progress: bool = True,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
@@ -141,7 +140,8 @@ def run(
         before: Callbacks that add to the logs.
         after: Callbacks that are called when the checkpoint is written.
         prepare: What is done to the batches that are left.
-        lengths: How many words each text has, see `data.training_batches`.
+        lengths: How many words each text has, and
+        stratified: whether batches are, see `data.training_batches`.
         progress: Whether to show how far it is.
         strategy: What the model was built under, if anything.
 
@@ -157,6 +157,7 @@ def run(
             start_epoch=start,
             epochs=epochs,
             lengths=lengths,
+            stratified=stratified,
         )
     )
     steps = datasets.steps_per_epoch(len(examples[0]), batch_size)

@@ -15,7 +15,13 @@ from qrkt_keras.layers.diff_augment import OPERATIONS
 from qrkt_keras.layers.random_shift import PADDINGS
 from qrkt_keras.training.gan_losses import GAN_LOSSES
 from qrkt_keras.training.optimizers import L2SGD, L2Adam
-from qrkt_keras.training.schedules import Plateau, Triangular, WarmUp, warmup_cosine
+from qrkt_keras.training.schedules import (
+    EpochCosine,
+    Plateau,
+    Triangular,
+    WarmUp,
+    warmup_cosine,
+)
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 LOSSES = ("cross_entropy", "focal", "sigmoid")
@@ -36,6 +42,7 @@ _SCHEDULE_FIELDS: dict[str, dict[str, Any]] = {
         "m_mul": 1.0,
         "min_learning_rate": 0.0,
     },
+    "epoch_cosine": {"cycle_epochs": _REQUIRED},
     "plateau": {"decay_rate": 0.1, "plateau_patience": 10, "min_learning_rate": 0.0},
 }
 SCHEDULES = tuple(_SCHEDULE_FIELDS)
@@ -163,6 +170,8 @@ class Recipe(_Fields):
       which must be given (Smith 2017); `m_mul` is 1 by default, and 1/2 gives his `triangular2`.
     - `"cosine_restarts"`: a cosine from `s` to `min_learning_rate` within `cycle_epochs`, which
       must be given, and again (Loshchilov and Hutter 2017); by default `t_mul` is 2, `m_mul` 1.
+    - `"epoch_cosine"`: `s / 2 * (1 + cos(2 pi e / c))` throughout epoch `e`, counted from 0, with
+      `c = cycle_epochs`, which must be given; it goes down and up for ever, and has no warm-up.
     - `"plateau"`: `s * r^k` after `k` times `plateau_patience` epochs without a better `monitor`,
       but not below `min_learning_rate`; by default the patience is 10 and `decay_rate` 0.1.
 
@@ -182,7 +191,8 @@ class Recipe(_Fields):
         clip_norm: Gradients are scaled down to this global norm; `None` never.
         seed: Seed of the order of the examples, and of their augmentation.
         monitor: The log by which the best epoch is chosen, such as `"val_auc"`, `"val_accuracy"`
-            or `"val_loss"`. Less is better for names that end in `loss`.
+            or `"val_loss"`; with `hold_out=False` they are `"train_auc"` and so on. Less is better
+            for names that end in `loss`.
         decay_rate: By what a decay multiplies the rate, above 0 and below 1.
         decay_epochs: Epochs between two decays.
         milestones: Epochs after which the rate decays, in rising order.
@@ -205,6 +215,12 @@ class Recipe(_Fields):
         ema: `m` of a moving average of the weights, `a <- m a + (1 - m) w` at each step, above 0
             and below 1. The average is then what is validated, kept and tested; `None` for the
             weights themselves.
+        stratified: Whether every batch has each class in its share of all examples, up to one.
+        hold_out: Whether there is a validation split. `False` trains on it too; after each epoch
+            all training examples are scored again, without dropout, as `train_loss`,
+            `train_accuracy` and `train_auc`, and one of these must be the monitor.
+        snapshots: Whether the weights are kept as they were before the first epoch and after each,
+            see `training.read_trajectory`.
 
     Raises:
         TypeError: If a value is of the wrong type.
@@ -244,6 +260,9 @@ class Recipe(_Fields):
     early_stopping_patience: int | None = None
     augment: Augmentation | None = None
     ema: float | None = None
+    stratified: bool = False
+    hold_out: bool = True
+    snapshots: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -283,6 +302,16 @@ class Recipe(_Fields):
         self._check("schedule", f"one of {SCHEDULES}", SCHEDULES.__contains__)
         self._check("loss", f"one of {LOSSES}", LOSSES.__contains__)
         self._check_schedule()
+        if not self.hold_out and self.monitor.startswith("val_"):
+            raise ValueError(
+                "Without a validation split the best epoch is chosen by train_loss, train_accuracy "
+                f"or train_auc. Received: monitor={self.monitor!r} with hold_out=False"
+            )
+        if self.schedule == "epoch_cosine" and self.warmup_steps:
+            raise ValueError(
+                "The schedule epoch_cosine has no warm-up. "
+                f"Received: warmup_steps={self.warmup_steps}"
+            )
         if self.optimizer == "adam" and self.weight_decay:
             raise ValueError(
                 "Adam with decoupled weight decay is adamw: choose that, or weight_decay=0 (and "
@@ -387,6 +416,12 @@ class Recipe(_Fields):
                     min_learning_rate=value("min_learning_rate"),
                     cycle_steps=max(2, steps(value("cycle_epochs"))),
                     m_mul=value("m_mul"),
+                )
+            case "epoch_cosine":
+                return EpochCosine(
+                    rate,
+                    steps_per_epoch=round(steps_per_epoch),
+                    cycle_epochs=value("cycle_epochs"),
                 )
             case "cosine_restarts":
                 return schedules.CosineDecayRestarts(

@@ -71,12 +71,15 @@ def _curves(axes: Axes, history: Mapping[str, Sequence[float]], name: str, best_
     # A single epoch has no line to show.
     marker = "o" if len(epochs) == 1 else None
     axes.plot(epochs, history[name], color=_TRAIN, label="training", marker=marker)
-    validation = history.get(f"val_{name}")
-    if validation is not None:
-        axes.plot(epochs, validation, color=_VALIDATION, label="validation", marker=marker)
+    # Where nothing is held out, all training examples are scored again after the epoch.
+    scored, label = history.get(f"val_{name}"), "validation"
+    if scored is None:
+        scored, label = history.get(f"train_{name}"), "training, after the epoch"
+    if scored is not None:
+        axes.plot(epochs, scored, color=_VALIDATION, label=label, marker=marker)
     if best_epoch:
         axes.axvline(best_epoch, color=_BEST, linestyle=":", linewidth=1, zorder=0)
-        marked = history[name] if validation is None else validation
+        marked = history[name] if scored is None else scored
         axes.plot(
             best_epoch,
             marked[best_epoch - 1],

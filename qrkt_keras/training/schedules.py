@@ -155,6 +155,56 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
+class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """A cosine down to 0 and up again, in steps of an epoch, for ever.
+
+    `lr(t) = a / 2 * (1 + cos(2 pi e / c))` with `e = floor(t / n)`, the number of epochs that are
+    over. Source: what `torch.optim.lr_scheduler.CosineAnnealingLR` with `T_max = c / 2` does when
+    it is stepped once an epoch and past `T_max`, as in Kawase 2025 (arXiv 2504.19239); with `c`
+    even the rate is 0 throughout every epoch `e = c / 2 + k c`.
+
+    Args:
+        learning_rate: `a`, the rate in epoch 0.
+        steps_per_epoch: `n`, at least 1.
+        cycle_epochs: `c`, epochs down and up again, positive.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+
+    >>> schedule = EpochCosine(1.0, steps_per_epoch=3, cycle_epochs=4)
+    >>> [round(float(schedule(t)), 6) for t in range(0, 15, 3)]
+    [1.0, 0.5, 0.0, 0.5, 1.0]
+    """
+
+    def __init__(self, learning_rate: float, *, steps_per_epoch: int, cycle_epochs: float) -> None:
+        super().__init__()
+        if steps_per_epoch < 1 or not cycle_epochs > 0:
+            raise ValueError(
+                "steps_per_epoch must be at least 1 and cycle_epochs positive. Received: "
+                f"steps_per_epoch={steps_per_epoch}, cycle_epochs={cycle_epochs}"
+            )
+        self.learning_rate = learning_rate
+        self.steps_per_epoch = steps_per_epoch
+        self.cycle_epochs = cycle_epochs
+
+    def __call__(self, step: Any) -> Any:
+        epoch = ops.floor(ops.cast(step, "float32") / self.steps_per_epoch)
+        # Of the cycle's part, so that a 0 stays one in float32 after many epochs.
+        part = epoch / self.cycle_epochs
+        part = part - ops.floor(part)
+        return self.learning_rate / 2 * (1.0 + ops.cos(2 * math.pi * part))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "steps_per_epoch": self.steps_per_epoch,
+            "cycle_epochs": self.cycle_epochs,
+        }
+
+
+@keras.saving.register_keras_serializable(package="qrkt_keras")
 class Plateau(keras.optimizers.schedules.LearningRateSchedule):
     """A constant rate times a factor that is set from outside, see `plateau_factor`.
 

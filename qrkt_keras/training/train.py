@@ -17,7 +17,7 @@ from qrkt_keras.training import strategies
 from qrkt_keras.training.augmentation import augmented_batches
 from qrkt_keras.training.averaging import AveragedWeights
 from qrkt_keras.training.checkpoints import TrainingCheckpoint
-from qrkt_keras.training.evaluation import ValidationScores, make_predictor
+from qrkt_keras.training.evaluation import EpochScores, make_predictor
 from qrkt_keras.training.job import (
     CHECKPOINT,
     fingerprint,
@@ -32,6 +32,7 @@ from qrkt_keras.training.metrics import Scores, classification_scores, probabili
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import confusion_picture, history_picture, roc_picture
 from qrkt_keras.training.schedules import Plateau, WarmUp, plateau_factor
+from qrkt_keras.training.snapshots import SNAPSHOTS, Snapshots
 from qrkt_keras.training.summaries import EVENT_FILES, HistorySummaries, Summaries
 
 if TYPE_CHECKING:
@@ -39,7 +40,19 @@ if TYPE_CHECKING:
 
 PICTURES = ("history.png", "confusion.png", "roc.png")
 LOGS = "logs"
-REPORTS = ("history.json", "scores.json", *PICTURES, f"{LOGS}/{EVENT_FILES}")
+REPORTS = (
+    "history.json",
+    "scores.json",
+    *PICTURES,
+    f"{LOGS}/{EVENT_FILES}",
+    f"{SNAPSHOTS}/*.npz",
+)
+
+# What a job sees of its data, and how the logs of a split begin.
+_SEEN = ("train", "validation")
+_PREFIXES = {"train": "train", "validation": "val"}
+# Examples that are scored at once, at least.
+_EVALUATION_BATCH = 256
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -49,8 +62,8 @@ class TrainingResult:
     """What `fit` leaves behind.
 
     Attributes:
-        scores: Split name (`"validation"`, and `"test"` if there is one) to the scores of the
-            best epoch's weights.
+        scores: Split name (`"validation"`, or `"train"` where nothing is held out, and `"test"` if
+            there is one) to the scores of the best epoch's weights.
         history: Log name to its value in each epoch.
         best_epoch: The epoch whose weights the model has now, counted from 1.
         epochs: Epochs trained.
@@ -145,10 +158,11 @@ def fit(
 
     The model is compiled with the recipe's loss and optimizer, trained on batches whose order and
     augmentation are functions of seed and epoch, and scored on the validation split after every
-    epoch. A checkpoint is written after every epoch. At the end the model has the best epoch's
-    weights, and `output_dir` the checkpoint, `history.json`, `scores.json`, `history.png`,
-    `confusion.png` and `roc.png`. `history.json` has `seconds_per_step` too, what a step took
-    without validation and checkpoints.
+    epoch, or, where the recipe says `hold_out=False`, on all training examples. A checkpoint is
+    written after every epoch. At the end the model has the best epoch's weights, and `output_dir`
+    the checkpoint, `history.json`, `scores.json`, `history.png`, `confusion.png` and `roc.png`, and
+    `snapshots/` where the recipe says so. `history.json` has `seconds_per_step` too, what a step
+    took without validation and checkpoints.
 
     A job that was killed or interrupted is continued by the same call with `resume=True`, in the
     same environment bit for bit. Callbacks of your own are called, but their state is not saved.
@@ -160,7 +174,8 @@ def fit(
             token ids `(B, length)`, to logits `(B, num_classes)`. A model of texts, which has
             `vectorize`, takes its vocabulary from the training texts unless it has one.
         data: The name of a data set or its path, see `data.arrays`, or split name to examples and
-            labels: `"train"`, `"validation"` and, if there is one, `"test"`.
+            labels: `"train"`, `"validation"` and, if there is one, `"test"`. With
+            `hold_out=False` the first two are joined.
         recipe: How to train.
         output_dir: A folder for this job alone; it is made if need be.
         resume: Whether to continue the job in `output_dir`, if there is one.
@@ -201,6 +216,9 @@ def fit(
     takes_texts = hasattr(model, "vectorize")
     reading = {"data_dir": data_dir, **(data_options or {})}
     splits, names = _splits(data, label_names, reading, takes_texts=takes_texts)
+    evaluated = "validation"
+    if not recipe.hold_out:
+        evaluated, splits = "train", _joined(splits)
     lengths = None
     if takes_texts:
         splits = _vectorized(model, splits)
@@ -221,8 +239,10 @@ def fit(
     # Its variable, if it has one, is every replica's.
     with strategies.scope(strategy):
         schedule = recipe.learning_rate_schedule(total_steps)
-    predict = make_predictor(model, min(256, len(splits["validation"][1])))
-    names = _checked_names(predict(splits["validation"][0][:256]), splits, names)
+    # A step holds its gradient too, so four of its batches fit; large ones are faster.
+    batch = max(_EVALUATION_BATCH, 4 * recipe.batch_size)
+    predict = make_predictor(model, min(batch, len(splits[evaluated][1])))
+    names = _checked_names(predict(splits[evaluated][0][:_EVALUATION_BATCH]), splits, names)
     if recipe.loss == "sigmoid":
         _check_two_logits(model, num_classes=len(names))
     folder, is_chief = Path(output_dir), strategies.is_chief(strategy)
@@ -242,7 +262,9 @@ def fit(
             loss=recipe.make_loss(),
             metrics=[accuracy(name="accuracy")],
             steps_per_execution=strategies.steps_at_once(
-                strategy, steps_per_execution(steps), widths_vary=lengths is not None
+                strategy,
+                steps_per_execution(steps, recipe.batch_size),
+                widths_vary=lengths is not None,
             ),
             jit_compile=jit_compile,
         )
@@ -259,7 +281,7 @@ def fit(
             "recipe": recipe.to_dict(),
             "data": {
                 "name": data if isinstance(data, str) else None,
-                "sha256": fingerprint(splits["train"], splits["validation"]),
+                "sha256": fingerprint(*(splits[name] for name in _SEEN if name in splits)),
             },
             **(identity or {}),
         },
@@ -287,12 +309,14 @@ def fit(
             epochs=recipe.epochs,
             before=[
                 *([] if recipe.ema is None else [AveragedWeights(exchanged=start > 0)]),
-                ValidationScores(predict, *splits["validation"]),
+                EpochScores(predict, *splits[evaluated], prefix=_PREFIXES[evaluated]),
                 LearningRateLog(),
+                *([Snapshots(folder, epoch=start, writes=is_chief)] if recipe.snapshots else []),
                 *callbacks,
             ],
             after=[decisions, *after],
             lengths=lengths,
+            stratified=recipe.stratified,
             prepare=lambda batches: _prepared(
                 batches, recipe, num_classes=len(names), first_step=start * steps
             ),
@@ -306,7 +330,7 @@ def fit(
     probabilities = {
         split: probabilities_from_logits(predict(examples))
         for split, (examples, _) in splits.items()
-        if split != "train"
+        if split in (evaluated, "test")
     }
     scores = {
         split: classification_scores(splits[split][1], predicted)
@@ -321,7 +345,7 @@ def fit(
         seconds_per_step=_seconds_per_step(checkpoint),
         output_dir=folder,
     )
-    split = "test" if "test" in splits else "validation"
+    split = "test" if "test" in splits else evaluated
 
     def write() -> None:
         _report(result, recipe, names)
@@ -389,6 +413,13 @@ def _splits(
             f"label_names must name the {num_classes} classes. Received: {list(label_names)}"
         )
     return splits, label_names
+
+
+def _joined(splits: Mapping[str, Arrays]) -> dict[str, Arrays]:
+    """The splits, with nothing held out of training."""
+    both = zip(*(splits[name] for name in _SEEN), strict=True)
+    held_in = tuple(np.concatenate(parts) for parts in both)
+    return {"train": held_in, **{name: splits[name] for name in splits if name not in _SEEN}}
 
 
 def _vectorized(model: keras.Model, splits: Mapping[str, Arrays]) -> dict[str, Arrays]:

@@ -5,6 +5,7 @@ from qrkt_keras.zoo.controls import CONTROLS, matched_widths
 from qrkt_keras.zoo.examples import Examples, examples_for
 from qrkt_keras.zoo.features import FeatureNetwork
 from qrkt_keras.zoo.gan import GAN, QRKTGAN, TransGAN
+from qrkt_keras.zoo.patch_qnn import PatchQNN
 from qrkt_keras.zoo.presets import (
     FreshWeightsWarning,
     Preset,
@@ -27,6 +28,7 @@ __all__ = [
     "FeatureNetwork",
     "FreshWeightsWarning",
     "GAN",
+    "PatchQNN",
     "Preset",
     "PresetError",
     "QRKTGAN",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
 
+from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution import check_engine, make_engine
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer
@@ -26,14 +27,17 @@ DTypePolicy = keras.dtype_policies.DTypePolicy
 
 
 class Classifier(keras.Model):
-    """A functional model from one input to logits, through the blocks of a `Transformer`.
+    """A functional model from one input to logits, with circuits among its layers.
 
-    Not to be used by itself: `QViT` and `QText` say what the input is.
+    Not to be used by itself: `QViT`, `QText` and `PatchQNN` say what the input is, and what is
+    between it and the logits.
 
     Args:
         inputs: The Keras input.
         outputs: The logits.
-        transformer: What made the blocks.
+        specs: The circuits, by the part of the model that they belong to.
+        engine: What computes them.
+        trainable_circuits: Whether their angles are trained.
         num_classes: Number of classes.
         label_names: Their names.
         policy: Dtype policy.
@@ -46,8 +50,10 @@ class Classifier(keras.Model):
         self,
         inputs: Any,
         outputs: Any,
-        transformer: Transformer,
         *,
+        specs: Mapping[str, CircuitSpec],
+        engine: str,
+        trainable_circuits: bool,
         num_classes: int,
         label_names: tuple[str, ...] | None,
         policy: DTypePolicy,
@@ -58,21 +64,21 @@ class Classifier(keras.Model):
         self.dtype_policy = policy
         self.num_classes = num_classes
         self.label_names = label_names
-        for field in dataclasses.fields(transformer):
-            setattr(self, field.name, getattr(transformer, field.name))
-        self._transformer = transformer
+        self.engine = engine
+        self.trainable_circuits = trainable_circuits
+        self._specs = dict(specs)
         self._jit_set_aside = False
         for layer in self.pqcs:
-            layer.trainable = transformer.trainable_circuits
+            layer.trainable = trainable_circuits
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens of one example, at most."""
+    def circuits_per_example(self) -> int:
+        """How many circuits are run for one example, at most."""
         raise NotImplementedError
 
     def predict(self, x: Any, *args: Any, **kwargs: Any) -> np.ndarray:
         if getattr(x, "shape", (None,))[0] == 0:  # of which Keras would make no batch
-            return np.zeros((0, self.num_classes), self.get_layer("logits").compute_dtype)
+            return np.zeros((0, self.num_classes), full_precision(self.dtype_policy))
         return super().predict(x, *args, **kwargs)
 
     @property
@@ -93,12 +99,7 @@ class Classifier(keras.Model):
     @property
     def circuit_depth(self) -> int:
         """Moments of the deepest circuit; 0 for the classical twin."""
-        return max((spec.depth for spec in self._transformer.specs.values()), default=0)
-
-    @property
-    def circuits_per_example(self) -> int:
-        """How many circuits are run for one example, at most: one a token and projection."""
-        return self.num_tokens * self._transformer.projections_per_token
+        return max((spec.depth for spec in self._specs.values()), default=0)
 
     def set_engine(self, engine: str) -> None:
         """Changes how the circuits are computed; no weight changes, trained or not.
@@ -114,13 +115,13 @@ class Classifier(keras.Model):
             UnsupportedCircuitError: If the engine refuses a circuit.
         """
         check_engine(engine)
-        for spec in self._transformer.specs.values():
+        for spec in self._specs.values():
             make_engine(spec, engine)
         jit_compile = self.jit_compile or self._jit_set_aside
         for layer in self.layers:
             if hasattr(layer, "set_engine"):
                 layer.set_engine(engine)
-        self._transformer.engine = self.engine = engine
+        self.engine = engine
         supports_jit = all(layer.supports_jit for layer in self.pqcs)
         self.jit_compile = jit_compile and supports_jit
         self._jit_set_aside = jit_compile and not supports_jit
@@ -130,15 +131,16 @@ class Classifier(keras.Model):
         self,
         format: str = "text",
         path: str | os.PathLike[str] | None = None,
-        part: str = "attention",
+        part: str | None = None,
     ) -> str | bytes:
         """Draws a circuit of the model.
 
         Args:
             format: `"text"`, `"svg"` or `"png"`.
             path: File that the drawing is written to, as well.
-            part: `"attention"` for the circuit of the projections, on `hidden_dim` qubits, or
-                `"feed_forward"`, on `mlp_dim` qubits.
+            part: Which circuit; by default the first. Of models of transformer blocks:
+                `"attention"` for the circuit of the projections, on `hidden_dim` qubits, or
+                `"feed_forward"`, on `mlp_dim` qubits. Of a `PatchQNN`: `"patch"`.
 
         Returns:
             The drawing, text or bytes.
@@ -146,13 +148,13 @@ class Classifier(keras.Model):
         Raises:
             ValueError: If the format or the part is unknown, or the model has no circuits.
         """
-        part = choice("part", part, ("attention", "feed_forward"))
-        if not self._transformer.specs:
-            raise ValueError(
-                "The model has no circuit to draw. Received: "
-                f"quantum={self.quantum}, template={self._transformer.template!r}"
-            )
-        return self._transformer.specs[part].draw(format=format, path=path)
+        if not self._specs:
+            template = getattr(self, "template", None)
+            received = f"quantum={self.quantum}" + (f", template={template!r}" if template else "")
+            raise ValueError(f"The model has no circuit to draw. Received: {received}")
+        parts = tuple(self._specs)
+        part = parts[0] if part is None else choice("part", part, parts)
+        return self._specs[part].draw(format=format, path=path)
 
     def export(
         self,
@@ -264,12 +266,12 @@ class Classifier(keras.Model):
     def _circuit_lines(self) -> list[str]:
         quantum, total = self.num_quantum_params, self.count_params()
         lines = [f" Parameters: {quantum:,} quantum (angles), {total - quantum:,} classical"]
-        if not self._transformer.specs:
+        if not self._specs:
             twin = "the identity in their place" if self.quantum else "this is the classical twin"
             return [*lines, f" Circuits: none, {twin}"]
         circuits = ", ".join(
             f"{part.replace('_', '-')} {spec.num_qubits} qubits and depth {spec.depth}"
-            for part, spec in self._transformer.specs.items()
+            for part, spec in self._specs.items()
         )
         engines = ", ".join(sorted({layer.plan.engine for layer in self.pqcs}))
         return [
@@ -283,7 +285,8 @@ class Classifier(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             **self._own_config(),
-            **self._transformer.get_config(),
+            "engine": self.engine,
+            "trainable_circuits": self.trainable_circuits,
             "num_classes": self.num_classes,
             "label_names": None if self.label_names is None else list(self.label_names),
             "dtype": self.dtype_policy.name,
@@ -298,6 +301,48 @@ class Classifier(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         return cls(**config)
+
+
+class TransformerClassifier(Classifier):
+    """A classifier whose circuits are in the blocks of a `Transformer`.
+
+    Args:
+        inputs, outputs: As of `Classifier`.
+        transformer: What made the blocks.
+        **settings: `num_classes`, `label_names`, `policy`, `name` and `trainable` of `Classifier`.
+    """
+
+    def __init__(
+        self, inputs: Any, outputs: Any, transformer: Transformer, **settings: Any
+    ) -> None:
+        super().__init__(
+            inputs,
+            outputs,
+            specs=transformer.specs,
+            engine=transformer.engine,
+            trainable_circuits=transformer.trainable_circuits,
+            **settings,
+        )
+        for field in dataclasses.fields(transformer):
+            setattr(self, field.name, getattr(transformer, field.name))
+        self._transformer = transformer
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one example, at most."""
+        raise NotImplementedError
+
+    @property
+    def circuits_per_example(self) -> int:
+        """How many circuits are run for one example, at most: one a token and projection."""
+        return self.num_tokens * self._transformer.projections_per_token
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **self._own_config(),
+            **self._transformer.get_config(),
+            **super().get_config(),
+        }
 
 
 def mean_over_tokens(tokens: Any, policy: DTypePolicy, mask: Any = None) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -20,6 +24,78 @@ _NO_ARRAYS = (list, tuple, dict, str, int, float)
 _TOLERANCE = 1e-6
 
 Shape = tuple[int, int, int]
+
+
+class TakesImages:
+    """The part of a classifier of images that checks them; to stand before a `Classifier`.
+
+    The model must have an `image_shape`, `(height, width, channels)`.
+    """
+
+    image_shape: Shape
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        check_form(inputs, self.image_shape)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        # Keras would convert whole numbers to floats as they are.
+        if dtype_name(inputs) == "uint8":
+            inputs = keras.ops.cast(inputs, self.input.dtype) / 255.0
+        return super().call(inputs, training=training, mask=mask)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> np.ndarray:
+        """Returns the logits of many images, after checking every pixel.
+
+        Args:
+            x: Images as the model takes them: an array, a tensor, a `tf.data.Dataset`, a
+                `keras.utils.PyDataset` or a generator of batches.
+            batch_size, verbose, steps, callbacks: As of `keras.Model.predict`.
+
+        Returns:
+            An array of shape `(number of images, num_classes)`.
+
+        Raises:
+            TypeError: If the images are neither floats nor uint8.
+            ValueError: If their shape is wrong, or a float pixel is NaN, infinite or outside
+                [0, 1].
+        """
+        with checked_pixels(x, self.image_shape) as x:
+            return super().predict(
+                x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
+            )
+
+    def _serving_inputs(self) -> dict[str, tf.TensorSpec]:
+        import tensorflow as tf
+
+        shape = (None, *self.image_shape)
+        return {
+            "serving_default": tf.TensorSpec(shape, tf.float32, name="images"),
+            "serving_uint8": tf.TensorSpec(shape, tf.uint8, name="images"),
+        }
+
+
+def image_shape_of(shape: Any) -> Shape:
+    """Returns `(height, width, channels)`, or refuses what is none."""
+    if not isinstance(shape, str) and hasattr(shape, "__iter__"):
+        shape = tuple(shape)  # an array's or a tensor's shape is welcome
+    whole = isinstance(shape, tuple) and all(
+        isinstance(size, numbers.Integral) and not isinstance(size, bool) and size > 0
+        for size in shape
+    )
+    if not whole or len(shape) != 3:
+        raise ValueError(
+            "`image_shape` must be (height, width, channels), positive integers. "
+            f"Received: image_shape={shape!r}"
+        )
+    return tuple(int(size) for size in shape)
 
 
 def check_form(images: Any, image_shape: Shape) -> None:

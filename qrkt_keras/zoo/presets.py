@@ -90,10 +90,11 @@ def model_classes() -> dict[str, type[keras.Model]]:
     """Returns the classes that a preset may name."""
     from qrkt_keras.zoo.features import FeatureNetwork
     from qrkt_keras.zoo.gan import QRKTGAN, TransGAN
+    from qrkt_keras.zoo.patch_qnn.model import PatchQNN
     from qrkt_keras.zoo.qtext.model import QText
     from qrkt_keras.zoo.qvit.model import QViT
 
-    classes = (FeatureNetwork, QRKTGAN, QText, QViT, TransGAN)
+    classes = (FeatureNetwork, PatchQNN, QRKTGAN, QText, QViT, TransGAN)
     return {one.__name__: one for one in classes}
 
 

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import Any, TypeVar
 
 import keras
 
-from qrkt_keras.serving import export_for_serving
+from qrkt_keras.serving import atomic_folder, export_for_serving
 from qrkt_keras.training import GANRecipe, Recipe, atomic_write
 from qrkt_keras.zoo.presets import METADATA, Preset, from_preset, read_preset, save_to_preset
 
@@ -198,7 +200,8 @@ def read_run(
         counts = network.count_params(), network.num_qubits
 
     def score(split: str, measure: str) -> str:
-        return _cell(source.metadata["scores"][split][measure], ".4f")
+        # A run that holds nothing out has no validation scores.
+        return _cell(source.metadata["scores"].get(split, {}).get(measure), ".4f")
 
     return {
         "preset": preset,
@@ -276,3 +279,78 @@ def spread(values: Sequence[float], digits: int) -> str:
     """
     text = f"{statistics.mean(values):.{digits}f}"
     return text if len(values) == 1 else f"{text} ± {statistics.stdev(values):.{digits}f}"
+
+
+def write_table(card: str | os.PathLike[str], name: str, lines: Sequence[str]) -> None:
+    """Puts lines where a model's card has a place for them, whole or not at all.
+
+    The place is between the comments `<!-- NAME -->` and `<!-- end of NAME -->`, each on a line of
+    its own. The first may say which script writes there too: `<!-- best.py NAME -->`.
+
+    Args:
+        card: The Markdown file.
+        name: What is between the comments, such as a preset's name.
+        lines: The lines, in place of those that are there.
+
+    Raises:
+        ValueError: If the card has no such place, or several.
+        OSError: If it could not be read or written.
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     card = Path(folder) / "README.md"
+    ...     _ = card.write_text("Ours:\\n<!-- table -->\\nold\\n<!-- end of table -->\\n")
+    ...     write_table(card, "table", ["| new |", "|---|"])
+    ...     print(card.read_text(), end="")
+    Ours:
+    <!-- table -->
+    | new |
+    |---|
+    <!-- end of table -->
+    """
+    card, word = Path(card), re.escape(name)
+    place = re.compile(
+        rf"^(<!-- (?:\S+ )?{word} -->\n).*?^(<!-- end of {word} -->)$", re.MULTILINE | re.DOTALL
+    )
+    text = card.read_text(encoding="utf-8")
+    found = len(place.findall(text))
+    if found != 1:
+        raise ValueError(
+            f"The card must have one place for the lines, between `<!-- {name} -->` and "
+            f"`<!-- end of {name} -->`. Received: {card} with {found}"
+        )
+    body = "".join(f"{line}\n" for line in lines)
+    text = place.sub(lambda match: match[1] + body + match[2], text)
+    with atomic_write(card) as file:
+        file.write(text.encode())
+
+
+def package_run(folder: str | os.PathLike[str], preset: str) -> Path:
+    """Puts a finished run's weights and what was measured into the package's own preset.
+
+    Args:
+        folder: The run's folder.
+        preset: Name of the preset that was trained.
+
+    Returns:
+        The preset's folder, replaced whole or not at all.
+
+    Raises:
+        PresetError: If there is no such preset, or the run's own is missing or damaged.
+        ValueError: If the run is not finished, or its model is another one.
+        OSError: If it could not be written.
+    """
+    if not is_finished(folder):
+        raise ValueError(f"A run is packaged when it is finished. Received: {folder}")
+    source, target = read_preset(Path(folder) / PRESET), read_preset(preset)
+    # The run's may have arguments that are newer than the package's preset.
+    same = all(source.config.get(name) == value for name, value in target.config.items())
+    if source.class_name != target.class_name or not same:
+        raise ValueError(
+            f"The run must be of the preset's own model. Received: {folder} for {preset!r}"
+        )
+    with atomic_folder(target.folder, replace=True) as beside:
+        shutil.copytree(source.folder, beside, dirs_exist_ok=True)
+    return target.folder

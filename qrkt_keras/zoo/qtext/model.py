@@ -14,7 +14,7 @@ from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.layers import TokenEmbedding
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.zoo.classifier import (
-    Classifier,
+    TransformerClassifier,
     dtype_policy,
     logits,
     mean_over_tokens,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
-class QText(Classifier):
+class QText(TransformerClassifier):
     """A text transformer whose projections are quantum circuits, with Runge-Kutta blocks.
 
     With embeddings `src` and `trg` of the words and their positions, E encoder blocks, R

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.layers import GlobalDepthwisePooling, PatchEmbedding
 from qrkt_keras.layers.patch_embedding import grid_of_patches
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.zoo.classifier import (
-    Classifier,
+    TransformerClassifier,
     dtype_policy,
     full_precision,
     logits,
@@ -24,17 +23,14 @@ from qrkt_keras.zoo.classifier import (
     names_of_labels,
     number_of_classes,
 )
-from qrkt_keras.zoo.images import check_form, checked_pixels, dtype_name
+from qrkt_keras.zoo.images import TakesImages, image_shape_of
 from qrkt_keras.zoo.transformer import Solver, Transformer, choice, listed
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 POOLINGS = ("mean", "depthwise")
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
-class QViT(Classifier):
+class QViT(TakesImages, TransformerClassifier):
     """A vision transformer whose projections are quantum circuits, with Runge-Kutta blocks.
 
     With two patch embeddings `src` and `trg` of the image, E encoder blocks, R Runge-Kutta blocks
@@ -166,7 +162,7 @@ class QViT(Classifier):
         name: str | None = "qvit",
         trainable: bool = True,
     ) -> None:
-        image_shape = _image_shape(image_shape)
+        image_shape = image_shape_of(image_shape)
         num_classes = number_of_classes(num_classes)
         patch_size = positive_integer("patch_size", patch_size)
         if patch_stride is not None:
@@ -257,53 +253,6 @@ class QViT(Classifier):
         """Tokens of one image: its patches."""
         return self._grid[0] * self._grid[1]
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        check_form(inputs, self.image_shape)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        # Keras would convert whole numbers to floats as they are.
-        if dtype_name(inputs) == "uint8":
-            inputs = ops.cast(inputs, self.input.dtype) / 255.0
-        return super().call(inputs, training=training, mask=mask)
-
-    def predict(
-        self,
-        x: Any,
-        batch_size: int | None = None,
-        verbose: Any = "auto",
-        steps: int | None = None,
-        callbacks: Any = None,
-    ) -> np.ndarray:
-        """Returns the logits of many images, after checking every pixel.
-
-        Args:
-            x: Images as the model takes them: an array, a tensor, a `tf.data.Dataset`, a
-                `keras.utils.PyDataset` or a generator of batches.
-            batch_size, verbose, steps, callbacks: As of `keras.Model.predict`.
-
-        Returns:
-            An array of shape `(number of images, num_classes)`.
-
-        Raises:
-            TypeError: If the images are neither floats nor uint8.
-            ValueError: If their shape is wrong, or a float pixel is NaN, infinite or outside
-                [0, 1].
-        """
-        with checked_pixels(x, self.image_shape) as x:
-            return super().predict(
-                x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks
-            )
-
-    def _serving_inputs(self) -> dict[str, tf.TensorSpec]:
-        import tensorflow as tf
-
-        shape = (None, *self.image_shape)
-        return {
-            "serving_default": tf.TensorSpec(shape, tf.float32, name="images"),
-            "serving_uint8": tf.TensorSpec(shape, tf.uint8, name="images"),
-        }
-
     def _own_config(self) -> dict[str, Any]:
         return {
             "image_shape": list(self.image_shape),
@@ -314,21 +263,6 @@ class QViT(Classifier):
             "mean": listed(self.mean),
             "std": listed(self.std),
         }
-
-
-def _image_shape(shape: Any) -> tuple[int, int, int]:
-    if not isinstance(shape, str) and hasattr(shape, "__iter__"):
-        shape = tuple(shape)  # an array's or a tensor's shape is welcome
-    whole = isinstance(shape, tuple) and all(
-        isinstance(size, numbers.Integral) and not isinstance(size, bool) and size > 0
-        for size in shape
-    )
-    if not whole or len(shape) != 3:
-        raise ValueError(
-            "`image_shape` must be (height, width, channels), positive integers. "
-            f"Received: image_shape={shape!r}"
-        )
-    return tuple(int(size) for size in shape)
 
 
 def _per_channel(name: str, value: Any, num_channels: int) -> float | tuple[float, ...]:

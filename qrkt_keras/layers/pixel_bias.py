@@ -1,0 +1,59 @@
+"""One learned number a pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="qrkt_keras")
+class PixelBias(keras.layers.Layer):
+    """Adds a learned map to every image: `y_ijc = x_ijc + b_ijc`, with `b = 0` at first.
+
+    Where pixels are angles of a circuit, this lets each encoding begin at an angle of its own
+    (Kawase 2025, arXiv 2504.19239). Like all angles, the map keeps its precision under a mixed
+    dtype policy.
+
+    Call arguments:
+        inputs: Images, a tensor of shape `(B, height, width, channels)`, of known size.
+
+    Returns:
+        A tensor of the same shape.
+
+    Raises:
+        ValueError: If the input is not a batch of images of known size.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from qrkt_keras.layers import PixelBias
+    >>> layer = PixelBias()
+    >>> layer(np.ones((2, 14, 14, 1))).shape, layer.count_params()
+    (TensorShape([2, 14, 14, 1]), 196)
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "autocast": False})
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or None in input_shape[1:]:
+            raise ValueError(
+                "Images must be (batch, height, width, channels), of known size. "
+                f"Received: input shape {tuple(input_shape)}"
+            )
+        self.bias = self.add_weight(
+            shape=input_shape[1:], initializer="zeros", name="bias", autocast=False
+        )
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.cast(inputs, self.bias.dtype) + self.bias
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("autocast", None)
+        return config

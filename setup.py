@@ -39,6 +39,7 @@ INSTALL_REQUIRES = [
     # tensorflow-hub, which tensorflow-gan imports, needs pkg_resources at run time.
     "setuptools<81",
     "scikit-learn>=1.6,<2",
+    "scipy>=1.14,<2",
     "matplotlib>=3.9,<4",
     "pillow>=11",
     "typer>=0.15,<1",

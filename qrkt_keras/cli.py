@@ -17,6 +17,7 @@ import platform
 import shlex
 import shutil
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,11 +33,13 @@ from typer.core import TyperCommand, TyperGroup
 import qrkt_keras
 from qrkt_keras import data as datasets
 from qrkt_keras import solvers
+from qrkt_keras.data.splits import stratified_split
 from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from qrkt_keras.analysis import DataLoss
     from qrkt_keras.training import (
         CrossValidationResult,
         FeatureExtractor,
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
         ComparisonResult,
         Examples,
         FeatureNetwork,
+        PatchQNN,
         Preset,
         QText,
         QViT,
@@ -71,6 +75,8 @@ BATCH = 64
 # load Keras.
 PRESET = "preset"
 SAVED_MODEL = "saved_model"
+# As `training.snapshots` names it.
+SNAPSHOTS = "snapshots"
 
 # The status of a process that an interrupt ended, by the shells' convention.
 _INTERRUPTED = 130
@@ -258,7 +264,7 @@ def _located(preset: str) -> tuple[str, str]:
 
 def _trained_model(
     preset: str, engine: str | None, *kinds: str
-) -> tuple[QViT | QText | GAN | FeatureNetwork, Preset]:
+) -> tuple[PatchQNN | QText | QViT | GAN | FeatureNetwork, Preset]:
     """A model of one of these kinds with its weights; untrained, its answers would be noise."""
     from qrkt_keras import zoo
 
@@ -635,11 +641,12 @@ def train(
         return
     _console().print(_score_table(result.scores))
     _say(
-        f"Weights of epoch {result.best_epoch} of {result.epochs}, the best on the validation "
-        f"split by {recipe.monitor.removeprefix('val_')}; trained in {result.seconds:.0f} s."
+        f"Weights of epoch {result.best_epoch} of {result.epochs}, the best "
+        f"{_monitored(recipe.monitor)}; trained in {result.seconds:.0f} s."
     )
     if not quiet:
-        _say_results(output, "TEXTS.txt" if hasattr(model, "vectorize") else "IMAGE.png")
+        example = "TEXTS.txt" if hasattr(model, "vectorize") else "IMAGE.png"
+        _say_results(output, example, snapshots=recipe.snapshots)
 
 
 @contextlib.contextmanager
@@ -716,7 +723,7 @@ def _remove_results(output: Path) -> None:
 
 def _say_header(
     name: str,
-    model: QViT | QText,
+    model: PatchQNN | QText | QViT,
     examples: Examples,
     recipe: Recipe,
     output: Path,
@@ -732,15 +739,14 @@ def _say_header(
     # Not the official sizes: a folder may hold fewer.
     splits = ("train", "validation", "test")
     sizes = {split: len(examples.arrays(split)[1]) for split in splits}
-    if folds is None:
-        trained = sizes["train"]
-        parts = (
-            f"{trained:,} to train, {sizes['validation']:,} to validate, {sizes['test']:,} to test"
-        )
-    else:
-        pool = sizes["train"] + sizes["validation"]
+    pool = sizes["train"] + sizes["validation"]
+    if folds is not None:
         trained = pool - -(-pool // folds)
         parts = f"{pool:,} in {folds} folds, of which one at a time to validate"
+    else:
+        trained = sizes["train"] if recipe.hold_out else pool
+        held_out = f"{sizes['validation']:,} to validate" if recipe.hold_out else "none held out"
+        parts = f"{trained:,} to train, {held_out}, {sizes['test']:,} to test"
     steps = datasets.steps_per_epoch(trained, recipe.batch_size)
     kind = examples.info.kind
     schedule = recipe.schedule.replace("_", "-")
@@ -818,6 +824,15 @@ def _measures_table(measures: GANMeasures) -> Table:
     return table
 
 
+def _monitored(monitor: str) -> str:
+    """What of which examples chose the best epoch."""
+    where = {"val": "on the validation split", "train": "on all training examples"}
+    split, _, measure = monitor.partition("_")
+    if split in where:
+        return f"{where[split]} by {measure}"
+    return f"by the mean {monitor} while it was trained"
+
+
 def _score_table(scores: Mapping[str, Scores]) -> Table:
     table = _table("", "accuracy", "macro F1", "macro AUC", "loss", "examples")
     for split, score in scores.items():
@@ -850,7 +865,7 @@ def _say_folds(result: CrossValidationResult, output: Path, *, quiet: bool) -> N
         _say(f"\nWritten to {output}/: folds.json, folds.png, and a folder a fold")
 
 
-def _say_results(output: Path, example: str) -> None:
+def _say_results(output: Path, example: str, *, snapshots: bool) -> None:
     results = {
         f"{PRESET}/": "the model: configuration, recipe, weights, scores",
         f"{SAVED_MODEL}/1/": "for TensorFlow Serving, or any program that has TensorFlow",
@@ -859,6 +874,8 @@ def _say_results(output: Path, example: str) -> None:
         "history.json": "loss and accuracy in each epoch; history.png shows them",
         "checkpoint.npz": "the state of the training",
     }
+    if snapshots:
+        results["snapshots/"] = "the weights before the first epoch and after each"
     _say(f"\nWritten to {output}/", "bold")
     for file, meaning in results.items():
         _say(f"  {file:<16}  {meaning}")
@@ -1263,6 +1280,583 @@ def _say_how_to_serve(folder: Path) -> None:
     )
 
 
+# --- analyse -------------------------------------------------------------------------------
+
+analyse = typer.Typer(
+    no_args_is_help=True, help="Look at a trained model's loss, and at circuits' gradients."
+)
+app.add_typer(analyse, name="analyse")
+
+# Examples that go through a model at once here, where gradients are taken too.
+_ANALYSIS_BATCH = 1000
+
+# Of the examples that --examples leaves: always the same, so that models can be compared on them.
+_SUBSET_SEED = 0
+
+
+class Weights(enum.StrEnum):
+    """Which weights a loss is a function of."""
+
+    ALL = "all"
+    CIRCUITS = "circuits"
+
+
+class Method(enum.StrEnum):
+    """How eigenvalues are found."""
+
+    LANCZOS = "lanczos"
+    POWER = "power"
+
+
+AnalysedSplit = Annotated[
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(datasets.SPLITS)}.", show_default="what the preset is trained on"
+    ),
+]
+NumExamples = Annotated[
+    int | None,
+    typer.Option(
+        "--examples",
+        min=1,
+        help="So many of them, each class in its share, always the same ones.",
+        show_default="all",
+    ),
+]
+AnalysedBatch = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, help="Examples at once: fewer take less memory."),
+]
+AnalysisSeed = Annotated[int, typer.Option(min=0, help="Seed of what is drawn at random.")]
+OverwriteResults = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results in the folder.")
+]
+QuietAnalysis = Annotated[bool, typer.Option("--quiet", "-q", help="Do not show how far it is.")]
+
+
+@analyse.command()
+def hessian(
+    preset: PresetOrFolder,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    split: AnalysedSplit = None,
+    num_examples: NumExamples = None,
+    weights: Annotated[Weights, typer.Option(help="By which weights.")] = Weights.ALL,
+    num_eigenvalues: Annotated[
+        int, typer.Option("--eigenvalues", min=0, help="How many of the largest eigenvalues.")
+    ] = 1,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="How they are found: lanczos finds several, power one, the largest by magnitude."
+        ),
+    ] = Method.LANCZOS,
+    max_iterations: Annotated[
+        int, typer.Option(min=1, help="Products with the Hessian at most, for the eigenvalues.")
+    ] = 100,
+    tolerance: Annotated[
+        float,
+        typer.Option(help="When to stop: residual of lanczos, change of power, both relative."),
+    ] = 1e-3,
+    num_samples: Annotated[
+        int, typer.Option("--trace", min=0, help="Samples that the trace is estimated from.")
+    ] = 0,
+    num_probes: Annotated[
+        int, typer.Option("--density", min=0, help="Random vectors for the spectral density.")
+    ] = 0,
+    num_steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Products with the Hessian for each of these.")
+    ] = 50,
+    batch_size: AnalysedBatch = _ANALYSIS_BATCH,
+    engine: Engine = None,
+    seed: AnalysisSeed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the results.", show_default="runs/hessian_PRESET")
+    ] = None,
+    overwrite: OverwriteResults = False,
+    quiet: QuietAnalysis = False,
+) -> None:
+    """Find the Hessian's largest eigenvalues, its trace and spectral density.
+
+    The Hessian is that of a trained classifier's mean loss over a data set. The folder gets
+    hessian.json, and with --density density.png. After an interrupt (ctrl-C) it gets what was
+    found until then.
+    """
+    if method is Method.POWER and num_eigenvalues > 1:
+        raise typer.BadParameter("--method power finds one eigenvalue: leave out --eigenvalues.")
+    if not (num_eigenvalues or num_samples or num_probes):
+        raise typer.BadParameter("Nothing is asked for: --eigenvalues, --trace or --density.")
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=False)
+    name = _located(preset)[1]
+    output = output or Path("runs") / f"hessian_{name}"
+    _check_results(output, ("hessian.json", "density.png"), overwrite=overwrite)
+    options = {"data": data, **reading, "split": split, "examples": num_examples}
+    options |= {"weights": weights, "eigenvalues": num_eigenvalues, "method": method}
+    options |= {"max_iterations": max_iterations, "tolerance": tolerance, "trace": num_samples}
+    options |= {"density": num_probes, "steps": num_steps, "batch_size": batch_size}
+    options |= {"engine": engine, "seed": seed, "output": output}
+    with _tensorflow():
+        from qrkt_keras import analysis
+
+        command = _command("analyse", "hessian", preset, **options)
+        model, source = _trained_model(preset, engine, "classifier")
+        loss, facts = _data_loss(
+            model, source, preset, data, reading, split, num_examples, weights, batch_size
+        )
+        if not quiet:
+            _say_loss(name, loss, facts)
+        since, shown = time.monotonic(), {"seed": seed, "progress": not quiet}
+        with _status("Computing the loss …"):
+            results: dict[str, Any] = {"loss": _finite(loss.value())}
+        is_interrupted = False
+        if num_eigenvalues:
+            stop = {"max_iterations": max_iterations, "tolerance": tolerance}
+            if method is Method.POWER:
+                pairs = analysis.power_iteration(loss, **stop, **shown)
+            else:
+                pairs = analysis.lanczos(loss, num_eigenvalues, **stop, **shown)
+            results |= {
+                "method": str(method),
+                "eigenvalues": pairs.values.tolist(),
+                "residuals": pairs.residuals.tolist(),
+                "num_iterations": pairs.num_iterations,
+                "is_converged": pairs.is_converged,
+            }
+            most = max_iterations if method is Method.POWER else min(max_iterations, loss.size)
+            is_interrupted = not pairs.is_converged and pairs.num_iterations < most
+        if num_samples and not is_interrupted:
+            estimate = analysis.trace(loss, num_samples=num_samples, **shown)
+            results["trace"] = {
+                "mean": estimate.mean,
+                "standard_error": _finite(estimate.standard_error),
+                "num_samples": len(estimate.samples),
+            }
+            is_interrupted = len(estimate.samples) < num_samples
+        density = None
+        if num_probes and not is_interrupted:
+            density = analysis.spectral_density(
+                loss, num_steps=num_steps, num_probes=num_probes, **shown
+            )
+            results["density"] = {
+                "nodes": density.nodes.tolist(),
+                "weights": density.weights.tolist(),
+            }
+            asked = (num_probes, min(num_steps, loss.size))
+            is_interrupted = density.nodes.shape != asked
+        results = {"command": command, **facts, "seed": seed, **results}
+        results["seconds"] = round(time.monotonic() - since, 1)
+        written = ["hessian.json"]
+        _write_results(output, written[0], results)
+        if density is not None:
+            title = f"Hessian by {loss.size:,} weights, of {loss.num_examples:,} examples"
+            analysis.density_picture({name: density}, output / "density.png", title=title)
+            written.append("density.png")
+        else:
+            # That of other results must not lie beside these.
+            (output / "density.png").unlink(missing_ok=True)
+    _console().print(_hessian_table(results))
+    _say(f"Written to {output}/: {', '.join(written)}")
+    if is_interrupted:
+        _say("Interrupted: that is what was found until then.", "yellow", stderr=True)
+        raise typer.Exit(_INTERRUPTED)
+    if not results.get("is_converged", True):
+        _say(
+            f"Not converged after {results['num_iterations']} products: the residual tells how far "
+            "off an eigenvalue may be; --max-iterations allows more.",
+            "yellow",
+            stderr=True,
+        )
+
+
+def _hessian_table(results: Mapping[str, Any]) -> Table:
+    table = _table("", "value", "residual")
+    pairs = zip(results.get("eigenvalues", ()), results.get("residuals", ()), strict=True)
+    for number, (value, residual) in enumerate(pairs, start=1):
+        table.add_row(f"eigenvalue {number}", f"{value:.4g}", f"{residual:.1e}")
+    if "trace" in results:
+        estimate = results["trace"]
+        error = estimate["standard_error"]
+        told = "" if error is None else f" ± {error:.2g}"
+        table.add_row("trace", f"{estimate['mean']:.4g}{told}", "")
+    if "density" in results:
+        nodes = np.array(results["density"]["nodes"])
+        table.add_row("spectrum", f"{nodes.min():.4g} to {nodes.max():.4g}", "")
+    return table
+
+
+@analyse.command()
+def landscape(
+    preset: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|PRESET",
+            help="Folder of a run that kept its weights; with --random a preset or its folder too.",
+        ),
+    ],
+    is_random: Annotated[
+        bool,
+        typer.Option(
+            "--random",
+            help="Go in random directions from the trained weights, each filter's as long as its "
+            "weights, in place of those in which the weights moved most.",
+        ),
+    ] = False,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    split: AnalysedSplit = None,
+    num_examples: NumExamples = None,
+    weights: Annotated[
+        Weights | None,
+        typer.Option(
+            help="By which weights; the others stay as they were trained.",
+            show_default="circuits if there are any, with --random all",
+        ),
+    ] = None,
+    num_points: Annotated[
+        int, typer.Option("--points", min=2, help="Points of each of the two axes.")
+    ] = 20,
+    margin: Annotated[
+        float, typer.Option(min=0, help="How far the axes go beyond the trajectory.")
+    ] = 5.0,
+    batch_size: AnalysedBatch = _ANALYSIS_BATCH,
+    engine: Engine = None,
+    seed: AnalysisSeed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results.", show_default="runs/landscape_PRESET"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the scan in the folder, if there is one.")
+    ] = False,
+    overwrite: OverwriteResults = False,
+    quiet: QuietAnalysis = False,
+) -> None:
+    """Scan a trained classifier's loss on a plane, and draw it.
+
+    The plane is that of the two principal components of the weights before and after each epoch,
+    which a run keeps whose recipe has "snapshots": true. The folder gets landscape.json,
+    landscape.npz, landscape.png, and landscape_scan.npz, with which --resume continues the scan
+    after any interruption.
+    """
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude each other.")
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=False)
+    name = _located(preset)[1]
+    output = output or Path("runs") / f"landscape_{name}"
+    results_of_scan = ("landscape.json", "landscape.npz", "landscape.png")
+    checkpoint = output / "landscape_scan.npz"
+    if not resume:
+        others = (*results_of_scan, checkpoint.name)
+        _check_results(output, others, overwrite=overwrite, has_resume=True)
+    options = {"random": is_random, "data": data, **reading, "split": split}
+    options |= {"examples": num_examples, "weights": weights, "points": num_points}
+    options |= {"margin": margin, "batch_size": batch_size, "engine": engine, "seed": seed}
+    options |= {"output": output}
+    with _tensorflow():
+        from qrkt_keras import analysis, training
+
+        command = _command("analyse", "landscape", preset, **options)
+        model, source = _trained_model(preset, engine, "classifier")
+        run = None if is_random else _run_with_trajectory(source, preset)
+        if weights is None:
+            weights = Weights.ALL if is_random or not model.pqcs else Weights.CIRCUITS
+        loss, facts = _data_loss(
+            model, source, preset, data, reading, split, num_examples, weights, batch_size
+        )
+        best = None
+        if run is None:
+            plane = analysis.random_plane(loss, seed=seed)
+        else:
+            with _status("Reading the trajectory …"):
+                trajectory = training.read_trajectory(run, model, loss.variables)
+            plane = analysis.pca_plane(trajectory)
+            best = _best_point(run, trajectory, loss.point())
+        if not quiet:
+            _say_loss(name, loss, facts)
+        output.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            # What does not belong to the new scan must not lie beside it.
+            for file in (*results_of_scan, checkpoint.name):
+                (output / file).unlink(missing_ok=True)
+        since = time.monotonic()
+        try:
+            scanned = analysis.scan(
+                loss,
+                plane,
+                num_points=num_points,
+                margin=margin,
+                checkpoint=checkpoint,
+                resume=resume,
+                progress=not quiet,
+            )
+        except KeyboardInterrupt:
+            told = f"Interrupted. The scan is safe in {checkpoint}. To continue:"
+            _say(f"{told}\n  {command} --resume", "yellow", stderr=True)
+            raise typer.Exit(_INTERRUPTED) from None
+        seconds = round(time.monotonic() - since, 1)
+        arrays = {"x": scanned.x, "y": scanned.y, "values": scanned.values}
+        arrays |= {"origin": plane.origin, "directions": plane.directions}
+        arrays |= {"coordinates": plane.coordinates}
+        ratios = plane.explained_ratios
+        results = {
+            "command": command,
+            **facts,
+            "seed": seed,
+            "explained_ratios": None if ratios is None else ratios.tolist(),
+            "best_epoch": best,
+            "num_missing": scanned.num_missing,
+            "x": scanned.x.tolist(),
+            "y": scanned.y.tolist(),
+            "values": [[_finite(value) for value in row] for row in scanned.values],
+            "coordinates": plane.coordinates.tolist(),
+            "seconds": seconds,
+        }
+        _write_results(output, "landscape.json", results)
+        with training.atomic_write(output / "landscape.npz") as file:
+            np.savez(file, **arrays)
+        analysis.landscape_picture(
+            scanned,
+            output / "landscape.png",
+            best=best,
+            title=f"{name}: {loss.size:,} weights, {loss.num_examples:,} examples",
+        )
+    finite = scanned.values[np.isfinite(scanned.values)]
+    reach = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "nowhere finite"
+    _say(f"Loss on {scanned.values.size:,} points: {reach}")
+    if scanned.num_missing and finite.size:
+        _say(f"At {scanned.num_missing:,} of them it is not finite.", "yellow")
+    if ratios is not None:
+        _say(f"Variance explained by the two components: {ratios[0]:.1%} and {ratios[1]:.1%}")
+    _say(f"Written to {output}/: {', '.join((*results_of_scan, checkpoint.name))}")
+
+
+def _run_with_trajectory(source: Preset, preset: str) -> Path:
+    """The folder of the run that a preset is of, in which the weights of every epoch are."""
+    folder = source.folder.parent
+    if source.folder.name != PRESET or not (folder / SNAPSHOTS).is_dir():
+        raise ValueError(
+            "The weights of every epoch are not there: a run keeps them whose recipe has "
+            '"snapshots": true (`qrkt train --recipe`). --random needs none, and goes in random '
+            f"directions from the trained weights. Received: {preset!r}"
+        )
+    return folder
+
+
+def _best_point(run: Path, trajectory: np.ndarray, trained: np.ndarray) -> int | None:
+    """The best epoch's index, unless the trained weights are not those of any epoch."""
+    best = _read_json(run / "history.json").get("best_epoch")
+    if best is None or best >= len(trajectory) or not np.allclose(trajectory[best], trained):
+        _say(
+            "Note: the trained weights are none of the trajectory's, so the axes' origin is its "
+            "mean.",
+            "yellow",
+            stderr=True,
+        )
+        return None
+    return best
+
+
+@analyse.command(cls=_ListsOfValues)
+def trainability(
+    template: Annotated[
+        str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")
+    ],
+    qubits: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="N...", help="Numbers of qubits.", show_default="2 4 6 8"),
+    ] = None,
+    depths: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="D...", help="Layers of weights.", show_default="1 4 16"),
+    ] = None,
+    num_samples: Annotated[
+        int, typer.Option("--samples", min=2, help="Draws of all weights, uniform in [0, 2π).")
+    ] = 100,
+    observable: Annotated[
+        int, typer.Option(min=0, help="Qubit whose Z is read, counted from 0.")
+    ] = 0,
+    parameter: Annotated[
+        int,
+        typer.Option(
+            min=0, help="By which weight, counted from 0 among those that can have a gradient."
+        ),
+    ] = 0,
+    all_parameters: Annotated[
+        bool, typer.Option("--all-parameters", help="The mean of the variances by all of these.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Engine that computes the circuits, see `qrkt about`.")
+    ] = "auto",
+    seed: AnalysisSeed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results.", show_default="runs/trainability_TEMPLATE"),
+    ] = None,
+    overwrite: OverwriteResults = False,
+    quiet: QuietAnalysis = False,
+) -> None:
+    """Measure how gradients of a circuit vanish with the number of qubits and the depth.
+
+    That is the variance of the derivative of an expectation value over random weights. The folder
+    gets trainability.json and trainability.png.
+    """
+    qubits = qubits or [2, 4, 6, 8]
+    depths = depths or ([1] if template == "ry_ring" else [1, 4, 16])
+    output = output or Path("runs") / f"trainability_{template}"
+    files = ("trainability.json", "trainability.png")
+    _check_results(output, files, overwrite=overwrite)
+    options = {"qubits": qubits, "depths": depths, "samples": num_samples}
+    options |= {"observable": observable, "parameter": None if all_parameters else parameter}
+    options |= {"all_parameters": all_parameters, "engine": engine, "seed": seed, "output": output}
+    with _tensorflow():
+        from qrkt_keras import analysis
+
+        command = _command("analyse", "trainability", template, **options)
+        since = time.monotonic()
+        result = analysis.gradient_variance(
+            template,
+            qubits,
+            depths,
+            num_samples=num_samples,
+            parameter=None if all_parameters else parameter,
+            observable=observable,
+            seed=seed,
+            engine=engine,
+            progress=not quiet,
+        )
+        rates = result.rates().tolist() if len(qubits) > 1 else None
+        results = {
+            "command": command,
+            "num_qubits": list(result.num_qubits),
+            "depths": list(result.depths),
+            "num_samples": num_samples,
+            "seed": seed,
+            "variances": result.variances.tolist(),
+            "standard_errors": result.standard_errors.tolist(),
+            "rates": rates,
+            "seconds": round(time.monotonic() - since, 1),
+        }
+        _write_results(output, files[0], results)
+        analysis.trainability_picture(
+            result, output / files[1], title=f"{template}, {num_samples:,} samples"
+        )
+    table = _table("depth", *(f"{number} qubits" for number in result.num_qubits), "rate a qubit")
+    for row, depth in enumerate(result.depths):
+        cells = zip(result.variances[row], result.standard_errors[row], strict=True)
+        told = [f"{variance:.2e} ± {error:.0e}" for variance, error in cells]
+        table.add_row(str(depth), *told, "–" if rates is None else f"{rates[row]:.2f}")
+    _console().print(table)
+    _say(
+        "Variance of the derivative, ± standard error. Where a barren plateau is, it falls by a "
+        f"rate of {math.log(2):.2f}: it halves with each qubit."
+    )
+    _say(f"Written to {output}/: {', '.join(files)}")
+
+
+def _data_loss(
+    model: PatchQNN | QText | QViT,
+    source: Preset,
+    preset: str,
+    data: str | None,
+    reading: Mapping[str, Any],
+    split: str | None,
+    num_examples: int | None,
+    weights: Weights,
+    batch_size: int,
+) -> tuple[DataLoss, dict[str, Any]]:
+    """The loss that a preset was trained by, and what it is the loss of, for its JSON file."""
+    import keras
+
+    from qrkt_keras import analysis, zoo
+
+    recipe = source.recipe
+    if split is None:
+        split = "train" if recipe is None or recipe.hold_out else "train+validation"
+    examples = zoo.examples_for(source, data, reading)
+    examples.check(model, _located(preset)[1])
+    with _status("Reading the data …"):
+        inputs, labels = examples.arrays(split)
+    if num_examples is not None and num_examples < len(labels):
+        _, drawn = stratified_split(labels, num_examples, _SUBSET_SEED)
+        inputs, labels = inputs[drawn], labels[drawn]
+    elif num_examples is not None and num_examples > len(labels):
+        raise ValueError(
+            f"The split {split} of {examples.data} has {len(labels):,} examples. "
+            f"Received: --examples {num_examples}"
+        )
+    if hasattr(model, "vectorize"):
+        inputs = model.vectorize(inputs)
+    if recipe is not None and recipe.has_soft_labels:
+        labels = keras.utils.to_categorical(labels, model.num_classes)
+    loss = analysis.DataLoss(
+        model,
+        inputs,
+        labels,
+        loss=None if recipe is None else recipe.make_loss(),
+        variables=analysis.circuit_variables(model) if weights is Weights.CIRCUITS else None,
+        batch_size=batch_size,
+    )
+    facts = {
+        "preset": preset,
+        "data": examples.data,
+        "split": split,
+        "num_examples": loss.num_examples,
+        "weights": str(weights),
+        "num_weights": loss.size,
+    }
+    return loss, facts
+
+
+def _say_loss(name: str, loss: DataLoss, facts: Mapping[str, Any]) -> None:
+    which = "of the circuits" if facts["weights"] == Weights.CIRCUITS else "that are trained"
+    _say(
+        f"{name}: loss on {facts['num_examples']:,} examples of {facts['data']} {facts['split']}, "
+        f"by the {loss.size:,} weights {which}"
+    )
+
+
+def _check_results(
+    output: Path, files: Sequence[str], *, overwrite: bool, has_resume: bool = False
+) -> None:
+    """Refuses a folder that has results already, before anything is computed."""
+    there = [file for file in files if (output / file).exists()]
+    if there and not overwrite:
+        resume = "--resume continues them, " if has_resume else ""
+        raise ValueError(
+            f"There are results already: {resume}--overwrite replaces them, --output takes another "
+            f"folder. Received: {output / there[0]}"
+        )
+
+
+def _write_results(output: Path, file: str, results: Mapping[str, Any]) -> None:
+    from qrkt_keras.training.job import write_json
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / file, results)
+
+
+def _finite(value: float) -> float | None:
+    """A number as JSON data, which has none for NaN and infinities."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _command(*words: str, **options: Any) -> str:
+    """The command as it can be copied."""
+    from qrkt_keras.zoo import runs
+
+    return shlex.join(["qrkt", *words, *runs.option_words(options)])
+
+
 # --- what there is -------------------------------------------------------------------------
 
 
@@ -1301,6 +1895,8 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Parameters and qubits of a model, by arithmetic: to build it takes seconds."""
+    if class_name == "PatchQNN":
+        return _patch_counts(config)
     layers = config.get("num_ansatz_layers", 1)
     # Weights on one qubit; the last layer of `hardware_efficient` has no closing rotation.
     angles = {
@@ -1359,6 +1955,19 @@ def _counts(class_name: str, config: Mapping[str, Any]) -> tuple[int | None, int
     qubits = (encoders + stages + decoders) * (4 * hidden + inner) + decoders * cross * hidden
     has_circuits = config["quantum"] and config["template"] != "identity"
     return parameters, qubits if has_circuits else 0
+
+
+def _patch_counts(config: Mapping[str, Any]) -> tuple[int, int]:
+    *sides, channels = config["image_shape"]
+    sides = [side // config["pool_size"] for side in sides]
+    size, stride = config["patch_size"], config["stride"]
+    patches = math.prod(1 + (side - size) // stride for side in sides)
+    biases, features = math.prod(sides) * channels, size * size * channels
+    if not config["quantum"]:
+        return biases + patches * (features + 1) * config["num_classes"], 0
+    qubits = config["num_qubits_per_circuit"]
+    angles = 6 * config["num_blocks"] * qubits + 2 * features
+    return biases + patches * angles, patches * qubits
 
 
 @app.command()

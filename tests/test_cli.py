@@ -105,6 +105,39 @@ def small_preset(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def patches(tmp_path_factory):
+    """The preset of a small PatchQNN, trained without a validation split."""
+    from qrkt_keras import training, zoo
+
+    model = zoo.PatchQNN(
+        (8, 8, 1),
+        10,
+        pool_size=1,
+        patch_size=4,
+        stride=4,
+        num_blocks=1,
+        num_qubits_per_circuit=5,
+        scale=10.0,
+    )
+    recipe = training.Recipe(
+        epochs=2,
+        batch_size=200,
+        optimizer="adam",
+        learning_rate=0.02,
+        schedule="epoch_cosine",
+        cycle_epochs=4,
+        warmup_steps=0,
+        weight_decay=0,
+        monitor="train_loss",
+        stratified=True,
+        hold_out=False,
+        snapshots=True,
+    )
+    folder = tmp_path_factory.mktemp("presets") / "patches"
+    return zoo.save_to_preset(model, folder, recipe=recipe, data="digits", include_weights=False)
+
+
+@pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run as a newcomer makes it, but of one epoch: its folder, and what was on the screen."""
     folder = tmp_path_factory.mktemp("newcomer") / "run"
@@ -192,6 +225,15 @@ def test_list_shows_the_published_counts():
     assert rows["qvit_rk4_imagenet"][:4] == ["QViT", "imagenet2012", "18,274", "486"]
     assert rows["qtext_rk4_imdb"][:4] == ["QText", "imdb_reviews", "244,212", "230"]
     assert rows["qvit_rk4_digits"][:2] == ["QViT", "digits"]
+    angles = {  # SPEC.md, section 5: by patches, then blocks; the biases are not counted there
+        4: {50: 10112, 100: 19712, 150: 29312, 200: 38912},
+        9: {50: 22752, 100: 44352, 150: 65952, 200: 87552},
+        16: {50: 40448, 100: 78848, 150: 117248, 200: 155648},
+    }
+    for patches, by_blocks in angles.items():
+        for blocks, number in by_blocks.items():
+            told = ["PatchQNN", "mnist", f"{number + 196:,}", str(8 * patches)]
+            assert rows[f"patch_qnn_p{patches}_d{blocks}_mnist"][:4] == told
 
 
 def test_list_takes_a_pattern():
@@ -257,6 +299,52 @@ def test_listed_counts_are_the_models_own(changes):
     model = QViT(**config | changes)
     config = json.loads(json.dumps(model.get_config()))
     assert cli._counts("QViT", config) == (model.count_params(), model.num_qubits)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"quantum": False},
+        {"pool_size": 2, "stride": 2, "patch_size": 2, "num_qubits_per_circuit": 3},
+        {"image_shape": (9, 12, 3), "pool_size": 3, "patch_size": 2, "num_blocks": 2},
+        {"image_shape": (9, 12, 3), "pool_size": 3, "patch_size": 2, "quantum": False},
+    ],
+    ids=str,
+)
+# Averages and patches that leave pixels unused.
+@pytest.mark.filterwarnings("ignore:.* pixels are in no ")
+def test_listed_counts_of_a_patch_network(changes):
+    from qrkt_keras.zoo import PatchQNN
+
+    config = {
+        "image_shape": (8, 8, 1),
+        "num_classes": 4,
+        "pool_size": 1,
+        "patch_size": 4,
+        "stride": 3,
+        "num_blocks": 1,
+        "num_qubits_per_circuit": 2,
+    }
+    model = PatchQNN(**config | changes)
+    config = json.loads(json.dumps(model.get_config()))
+    assert cli._counts("PatchQNN", config) == (model.count_params(), model.num_qubits)
+
+
+# Circuits of 100 blocks and more take seconds to make.
+@pytest.mark.parametrize(
+    "num_blocks",
+    [50, *(pytest.param(blocks, marks=pytest.mark.slow) for blocks in (100, 150, 200))],
+)
+def test_listed_counts_of_the_presets_of_patch_networks(num_blocks):
+    from qrkt_keras import zoo
+
+    for num_patches in (4, 9, 16):
+        source = zoo.read_preset(f"patch_qnn_p{num_patches}_d{num_blocks}_mnist")
+        for quantum in (True, False):
+            model = zoo.from_preset(source, load_weights=False, quantum=quantum)
+            counts = cli._counts("PatchQNN", {**source.config, "quantum": quantum})
+            assert counts == (model.count_params(), model.num_qubits)
 
 
 @pytest.mark.parametrize("num_decoder_blocks", [0, 1])
@@ -528,6 +616,64 @@ def test_the_header_tells_model_data_and_recipe(fit, small_preset, in_empty_fold
     assert "1,293 to train, 144 to validate, 360 to test, 8×8×1 images of 10 classes" in lines[1]
     assert "12 epochs of 20 steps of 64 images, adamw, rate 0.01 (warmup-cosine)" in lines[2]
     assert lines[3].split() == ["output", "runs/small"]
+
+
+def test_the_header_tells_that_nothing_is_held_out(fit, patches, in_empty_folder):
+    lines = qrkt("train", patches).stdout.splitlines()
+    model = fit[0][0]
+    assert f"{model.count_params():,} parameters ({model.num_quantum_params} quantum" in lines[0]
+    assert "1,437 to train, none held out, 360 to test, 8×8×1 images" in lines[1]
+    assert "2 epochs of 7 steps of 200 images, adam, rate 0.02 (epoch-cosine)" in lines[2]
+
+
+def test_a_patch_network_is_trained_and_used(patches, in_empty_folder):
+    from PIL import Image
+
+    from qrkt_keras import training, zoo
+
+    done = qrkt("train", patches, "--seed", 1, "--output", "run")
+    assert done.exit_code == 0, done.output
+    scores = json.loads(Path("run/scores.json").read_text())
+    history = json.loads(Path("run/history.json").read_text())
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line}
+    assert set(scores) == {"train", "test"}
+    for split, number in (("train", "1,437"), ("test", "360")):
+        assert rows[split][1] == f"{scores[split]['accuracy']:.2%}" and rows[split][-1] == number
+    losses = history["history"]["train_loss"]
+    told = f"Weights of epoch {1 + losses.index(min(losses))} of 2, the best on all training "
+    assert f"{told}examples by loss; trained in" in done.stdout
+    assert "snapshots/" in done.stdout and len([*Path("run/snapshots").iterdir()]) == 3
+
+    done = qrkt("evaluate", "run")
+    assert done.exit_code == 0, done.output
+    row = done.stdout.splitlines()[1].split()
+    assert row[:3] == ["digits", "test", f"{scores['test']['accuracy']:.2%}"]
+
+    image = data.arrays("digits", "test")[0][:1]
+    Image.fromarray(image[0, ..., 0]).save("digit.png")
+    done = qrkt("predict", "digit.png", "--preset", "run", "--json")
+    assert done.exit_code == 0, done.output
+    (answer,) = json.loads(done.stdout)
+    logits = zoo.PatchQNN.from_preset("run/preset").predict(image, verbose=0)
+    (wanted,) = training.probabilities_from_logits(logits)
+    np.testing.assert_allclose([*answer["probabilities"].values()], wanted, atol=1e-5)
+
+    done = qrkt("export", "run", "--output", "served")
+    assert done.exit_code == 0, done.output
+    assert "images: uint8 (batch, 8, 8, 1) in 0..255" in done.stdout
+    assert Path("served/1/saved_model.pb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "told"),
+    [
+        ("val_auc", "on the validation split by auc"),
+        ("train_accuracy", "on all training examples by accuracy"),
+        ("loss", "by the mean loss while it was trained"),
+    ],
+)
+def test_what_chose_the_epoch_is_told(monitor, told):
+    assert cli._monitored(monitor) == told
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 
 from qrkt_keras import zoo
-from qrkt_keras.serving import atomic_folder
-from qrkt_keras.training.files import atomic_write
 from qrkt_keras.zoo import runs
 from qrkt_keras.zoo.controls import CONTROLS, FORMS
 
@@ -75,8 +72,10 @@ def main() -> None:
     rows = [row for row in runs.record_runs(HERE / "results.csv", new) if row["preset"] == name]
     write_picture(here, HERE / family / f"{name}.png", title=name)
     if options.package:
-        package(here["quantum", 0] / runs.PRESET, zoo.read_preset(name).folder)
-    write_table(HERE / family / "README.md", name, "\n".join(table(rows, name)))
+        runs.package_run(here["quantum", 0], name)
+    lines = table(rows, name)
+    print("\n".join(lines))
+    runs.write_table(HERE / family / "README.md", name, lines)
 
 
 def table(rows: list[dict], name: str) -> list[str]:
@@ -103,18 +102,6 @@ def table(rows: list[dict], name: str) -> list[str]:
     return lines
 
 
-def write_table(card: Path, name: str, lines: str) -> None:
-    """Puts the table where the card says, whole or not at all."""
-    begin, end = f"<!-- best.py {name} -->\n", f"\n<!-- end of {name} -->"
-    before, _, rest = card.read_text(encoding="utf-8").partition(begin)
-    _, mark, after = rest.partition(end)
-    if not mark:
-        sys.exit(f"The card must have a place for the table. Received: {card} without {begin}")
-    with atomic_write(card) as file:
-        file.write((before + begin + lines + end + after).encode())
-    print(lines)
-
-
 def write_picture(folders: dict, path: Path, title: str) -> None:
     """Validation accuracy in each epoch, of the runs that are here."""
     import matplotlib.pyplot as plt
@@ -138,12 +125,6 @@ def write_picture(folders: dict, path: Path, title: str) -> None:
     axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=80)
-
-
-def package(preset: Path, target: Path) -> None:
-    """Puts a run's preset in the place of the package's own, whole or not at all."""
-    with atomic_folder(target, replace=True) as folder:
-        shutil.copytree(preset, folder, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

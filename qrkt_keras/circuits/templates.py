@@ -142,7 +142,8 @@ def patch(
     With d = `num_blocks`, n = `num_qubits` and F = `num_features`: d entangling blocks, a data
     block, d entangling blocks, a data block, d entangling blocks.
 
-    - Entangling block: RX(θ) on all qubits, RY(θ) on all qubits, CZ(i, i+1 mod n) for all i.
+    - Entangling block: RX(θ) on all qubits, RY(θ) on all qubits, CZ(i, i+1 mod n) for all i (two
+      qubits: one CZ, one qubit: none).
     - Data block: each reads one half of the features, k = ⌈F / 2n⌉ of them on a qubit: on every
       qubit i, for j = 0 … k−1: RY(θ) RX(x) RY(θ) if j is even, RX(θ) RY(x) RX(θ) if j is odd,
       where x is feature ki+j in the first data block and nk+ki+j in the second; then CZ(i, i+1 mod

@@ -59,9 +59,10 @@ def training_batches(
     these are put into a random order, by `(seed, e)` too. A batch is cut to its longest example,
     rounded up to a multiple of 64 tokens, so that a compiled model sees few shapes.
 
-    With `stratified`, every batch has each class in its share of all examples, rounded down or up:
-    example `i` of the `n_c` of class `c`, in the shuffled order, stands at `(i + u_c) / n_c` of the
-    epoch, with one `u_c` in [0, 1) a class.
+    With `stratified`, every batch has each class in its share `p_c = n_c / n` of all examples, up
+    to rounding: of `k` classes, by less than `1 + p_c (k - 2)` examples more or less. Example `i`
+    of the `n_c` of class `c`, in the shuffled order, stands at `(i + u_c) / n_c` of the epoch, with
+    one `u_c` in [0, 1) a class.
 
     Args:
         examples: `(n, ...)`, such as images `(n, height, width, channels)` or tokens

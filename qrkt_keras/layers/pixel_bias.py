@@ -12,8 +12,8 @@ class PixelBias(keras.layers.Layer):
     """Adds a learned map to every image: `y_ijc = x_ijc + b_ijc`, with `b = 0` at first.
 
     Where pixels are angles of a circuit, this lets each encoding begin at an angle of its own
-    (Kawase 2025, arXiv 2504.19239). Like all angles, the map keeps its precision under a mixed
-    dtype policy.
+    (Kawase 2025, arXiv 2504.19239). Like all angles, the map is float32 (or float64) under every
+    dtype policy, and so is the sum, before it is cast to the policy's compute dtype.
 
     Call arguments:
         inputs: Images, a tensor of shape `(B, height, width, channels)`, of known size.
@@ -42,13 +42,20 @@ class PixelBias(keras.layers.Layer):
                 "Images must be (batch, height, width, channels), of known size. "
                 f"Received: input shape {tuple(input_shape)}"
             )
+        float64 = self.dtype_policy.variable_dtype == "float64"
         self.bias = self.add_weight(
-            shape=input_shape[1:], initializer="zeros", name="bias", autocast=False
+            name="bias",
+            shape=input_shape[1:],
+            dtype="float64" if float64 else "float32",
+            initializer="zeros",
+            autocast=False,
         )
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        return keras.ops.cast(inputs, self.bias.dtype) + self.bias
+        return keras.ops.cast(
+            keras.ops.cast(inputs, self.bias.dtype) + self.bias, self.compute_dtype
+        )
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return tuple(input_shape)

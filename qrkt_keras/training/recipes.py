@@ -215,7 +215,8 @@ class Recipe(_Fields):
         ema: `m` of a moving average of the weights, `a <- m a + (1 - m) w` at each step, above 0
             and below 1. The average is then what is validated, kept and tested; `None` for the
             weights themselves.
-        stratified: Whether every batch has each class in its share of all examples, up to one.
+        stratified: Whether every batch has each class in its share of all examples, up to
+            rounding, see `data.training_batches`.
         hold_out: Whether there is a validation split. `False` trains on it too; after each epoch
             all training examples are scored again, without dropout, as `train_loss`,
             `train_accuracy` and `train_auc`, and one of these must be the monitor.
@@ -306,6 +307,11 @@ class Recipe(_Fields):
             raise ValueError(
                 "Without a validation split the best epoch is chosen by train_loss, train_accuracy "
                 f"or train_auc. Received: monitor={self.monitor!r} with hold_out=False"
+            )
+        if self.hold_out and self.monitor.startswith("train_"):
+            raise ValueError(
+                "All training examples are scored only where none is held out, with "
+                f"hold_out=False. Received: monitor={self.monitor!r} with hold_out=True"
             )
         if self.schedule == "epoch_cosine" and self.warmup_steps:
             raise ValueError(

@@ -190,9 +190,11 @@ class EpochCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.cycle_epochs = cycle_epochs
 
     def __call__(self, step: Any) -> Any:
-        epoch = ops.floor(ops.cast(step, "float32") / self.steps_per_epoch)
+        # In whole numbers: compiled, a division is a product with the rounded reciprocal, and an
+        # epoch's first step could fall into the epoch before.
+        epoch = ops.floor_divide(ops.cast(step, "int32"), self.steps_per_epoch)
         # Of the cycle's part, so that a 0 stays one in float32 after many epochs.
-        part = epoch / self.cycle_epochs
+        part = ops.cast(epoch, "float32") / self.cycle_epochs
         part = part - ops.floor(part)
         return self.learning_rate / 2 * (1.0 + ops.cos(2 * math.pi * part))
 

@@ -43,14 +43,16 @@ class Snapshots(keras.callbacks.Callback):
         self._epoch = epoch
         self._writes = writes
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if not self._writes:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Not when training begins: then there is no checkpoint yet, and a folder that holds
+        # something else is not taken for a job's.
+        if not self._writes or epoch != self._epoch:
             return
         self._folder.mkdir(exist_ok=True)
         for number, file in _files(self._folder).items():
-            if self._epoch == 0 or number > self._epoch:
+            if epoch == 0 or number > epoch:
                 file.unlink()
-        if self._epoch == 0:
+        if epoch == 0:
             self._write(0)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

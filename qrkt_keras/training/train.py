@@ -214,6 +214,11 @@ def fit(
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
     recipe = recipe.with_given(seed=seed, epochs=epochs)
     takes_texts = hasattr(model, "vectorize")
+    if recipe.stratified and takes_texts:
+        raise ValueError(
+            "Batches of texts are of like length, and so not stratified. "
+            f"Received: stratified=True with the model {model.name!r}"
+        )
     reading = {"data_dir": data_dir, **(data_options or {})}
     splits, names = _splits(data, label_names, reading, takes_texts=takes_texts)
     evaluated = "validation"

@@ -10,7 +10,7 @@ import os
 import shlex
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,8 @@ RESULTS = "results.csv"
 PICTURE = "accuracy.png"
 RECIPE = "recipe.json"
 
-# Arguments that a model must have to be compared, and to have a matched twin.
-_FORMS = {"quantum", "template", "trainable_circuits"}
-_WIDTHS = {"hidden_dim", "mlp_dim", "num_heads"}
+# Arguments that a model must have to be compared.
+_FORMS = {"quantum", "trainable_circuits"}
 
 # How data is read, as `qrkt train` has it; the rest follows from the model.
 _READING = ("text_column", "label_column", "split_column", "skip_unreadable", "skip_empty")
@@ -156,6 +155,9 @@ def compare(
       is the twin, it is left out, with a warning, if the twin is there.
     - `"identity"`: nothing in the circuits' place.
     - `"frozen"`: the circuits' angles stay as they are drawn.
+
+    A `PatchQNN` has the first and the last only: it has no widths to be matched, and with nothing
+    in the circuits' place it has no values.
 
     Every run is a job of `fit` in a folder of its own, `output_dir/PRESET_FORM_seedSEED`, with what
     `qrkt train` leaves there; its `metadata.json` has the command that trains it alone. After each,
@@ -361,10 +363,11 @@ def _forms(
         if key == "quantum":
             examples.check(model, name)
             if not model.pqcs or not model.trainable_circuits:
+                template = f"template={model.template!r}, " if hasattr(model, "template") else ""
                 raise ValueError(
                     "A comparison is of models with circuits that are trained; it makes the "
-                    f"controls itself. Received: {name!r} with quantum={model.quantum}, "
-                    f"template={model.template!r}, trainable_circuits={model.trainable_circuits}"
+                    f"controls itself. Received: {name!r} with quantum={model.quantum}, {template}"
+                    f"trainable_circuits={model.trainable_circuits}"
                 )
         twins = [form for form in forms if form.model.get_config() == model.get_config()]
         if twins:
@@ -417,11 +420,19 @@ def _check_class(source: Preset, preset: str | os.PathLike[str], controls: Seque
         )
     if not taken >= _FORMS:
         raise ValueError(f"A comparison is of models with circuits. {received}")
-    if "matched" in controls and not taken >= _WIDTHS:
-        raise ValueError(
-            f"A matched twin is found by {', '.join(sorted(_WIDTHS))}, which this model has not. "
-            f"{received}"
-        )
+    for control in controls:
+        missing = [name for name in FORMS[control].needs if name not in taken]
+        if missing:
+            raise ValueError(
+                f"The control {control} ({FORMS[control].title}) is of models with the arguments "
+                f"{', '.join(FORMS[control].needs)}, and this one has not {', '.join(missing)}; "
+                f"its controls are {', '.join(_controls_of(taken))}. {received}"
+            )
+
+
+def _controls_of(arguments: Collection[str]) -> list[str]:
+    """The controls of a model that has these arguments."""
+    return [name for name, control in CONTROLS.items() if {*control.needs} <= {*arguments}]
 
 
 def _check_terms(forms: Sequence[_Form]) -> None:

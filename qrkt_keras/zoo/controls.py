@@ -23,19 +23,27 @@ class Control:
         title: What it is called in tables.
         words: What makes `qrkt train` train it.
         arguments: The same as arguments of the model.
+        needs: Other arguments that a model must have, to be had in this form.
     """
 
     title: str
     words: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
+
+# What `matched_widths` changes.
+_WIDTHS = ("hidden_dim", "mlp_dim", "num_heads")
 
 # Of the matched twin, `matched_widths` gives the rest.
 CONTROLS = {
     "twin": Control("classical twin", ("--classical",), {"quantum": False}),
-    "matched": Control("matched twin", ("--classical",), {"quantum": False}),
+    "matched": Control("matched twin", ("--classical",), {"quantum": False}, _WIDTHS),
     "identity": Control(
-        "identity for circuits", ("--set", "template=identity"), {"template": "identity"}
+        "identity for circuits",
+        ("--set", "template=identity"),
+        {"template": "identity"},
+        ("template",),
     ),
     "frozen": Control("frozen circuits", ("--freeze-circuits",), {"trainable_circuits": False}),
 }
@@ -103,8 +111,7 @@ def matched_widths(source: Preset, **overrides: Any) -> dict[str, int]:
         change = sum(abs(math.log(a / b)) for a, b in zip(widths, old, strict=True))
         return max(off / wanted, _EQUAL), change, off
 
-    names = ("hidden_dim", "mlp_dim", "num_heads")
-    return dict(zip(names, min(candidates, key=rank), strict=True))
+    return dict(zip(_WIDTHS, min(candidates, key=rank), strict=True))
 
 
 def _terms(hidden: int, inner: int) -> np.ndarray:

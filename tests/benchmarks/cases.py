@@ -297,7 +297,7 @@ def presets(measured: Collection[Case], zoo: Path = ZOO) -> dict[str, Case]:
     cases = {}
     for file in sorted(zoo.glob("*/presets/*/config.json"), key=lambda file: file.parent.name):
         preset = json.loads(file.read_text(encoding="utf-8"))
-        # Of the others, GANs have cases of their own, and feature networks have no twin.
+        # Of the others, GANs and PatchQNNs have cases of their own, and feature networks no twin.
         if preset["class_name"] not in ("QText", "QViT"):
             continue
         name, config = file.parent.name, preset["config"]
@@ -328,6 +328,21 @@ def _preset(name: str, recipe: Path) -> Case:
         # Texts have no other case; this one has the fewest stages.
         quick=name == "qtext_rk1_imdb",
     )
+
+
+def _patches() -> list[Case]:
+    return [
+        Case(
+            f"patch_qnn_p{patches}_d50",
+            "Kawase's networks",
+            "training",
+            1000,
+            _STEPS,
+            preset=f"patch_qnn_p{patches}_d50_mnist",
+            rounds=5,
+        )
+        for patches in (4, 9, 16)
+    ]
 
 
 def _gans() -> list[Case]:
@@ -396,6 +411,7 @@ CASES = (
     *_wide(),
     *_TRAINING,
     *(case for case in PRESETS.values() if case not in _TRAINING),
+    *_patches(),
     *_gans(),
     *_reference(),
     *_sweeps(),

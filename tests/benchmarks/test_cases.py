@@ -52,6 +52,17 @@ def test_contestant(name):
         assert set(about.packages) <= pinned
 
 
+def test_kawases_networks_are_measured_as_they_are_trained():
+    from qrkt_keras import zoo
+
+    cases = [case for case in CASES if case.group == "Kawase's networks"]
+    assert len(cases) == 3
+    for case in cases:
+        preset = zoo.read_preset(case.preset)
+        assert preset.class_name == "PatchQNN" and preset.config["num_blocks"] == 50
+        assert case.batch == preset.recipe.batch_size and not case.model
+
+
 def test_every_classifier_has_one_case():
     """Against what the package itself says of its presets, with every default filled in."""
     from qrkt_keras import zoo
@@ -141,7 +152,7 @@ def test_targets_name_cases():
         for case in CASES
     }
     targets = list(report.targets(report.Results({"cases": cases})))
-    assert sum(target.asked != "–" for target in targets) == 21
+    assert sum(target.asked != "–" for target in targets) == 22
     assert all(target.measured != "not measured" for target in targets)
     assert all((target.met is None) == (target.asked == "–") for target in targets)
 

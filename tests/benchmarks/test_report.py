@@ -149,6 +149,24 @@ def test_a_preset_that_could_not_be_measured_says_why():
     assert "times their twins' seconds" not in part
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(None, "not measured | –"), (0.5, "30 s | met"), (0.7, "42 s | **missed**")],
+)
+def test_an_epoch_of_kawases_network(seconds, told):
+    steps = record(
+        entry("qrkt-tf", seconds or 1.0),
+        entry("qrkt-tf", 0.001, variant="twin"),
+        group="Kawase's networks",
+        kind="training",
+        template="",
+    )
+    cases = {} if seconds is None else {"patch_qnn_p4_d50": steps}
+    text = report.text(report.Results({"cases": cases}), [])
+    assert f"which are an epoch | ≤ 40 s | {told} |" in text
+    assert ("## Training steps of Kawase's networks" in text) == (seconds is not None)
+
+
 def test_plots(tmp_path):
     cases = {
         f"sweep-n{n}": record(

@@ -84,6 +84,13 @@ def test_measure_and_report(tmp_path, monkeypatch):
     assert "| TensorFlow Quantum, adjoint | not tried: it is slow |" in page
 
 
+SMALL_CIRCUITS = {
+    "num_blocks": 1,
+    "pool_size": 7,
+    "patch_size": 2,
+    "stride": 2,
+    "num_qubits_per_circuit": 5,
+}
 ONE_BLOCK = {"num_encoder_blocks": 0, "num_ode_blocks": 1, "num_decoder_blocks": 0}
 
 
@@ -92,6 +99,7 @@ ONE_BLOCK = {"num_encoder_blocks": 0, "num_ode_blocks": 1, "num_decoder_blocks":
     [
         ("qvit_rk1_mnist", 50, ONE_BLOCK | {"hidden_dim": 2}),
         ("qtext_rk1_imdb", 1, ONE_BLOCK | {"vocab_size": 9, "max_length": 5}),
+        ("patch_qnn_p4_d50_mnist", 1, SMALL_CIRCUITS),
     ],
 )
 def test_training(monkeypatch, preset, steps, smaller):

@@ -204,6 +204,36 @@ def gates_on(spec: CircuitSpec, qubit: cirq.Qid) -> list:
     return events
 
 
+def patch_by_hand(q, d, x, w):
+    """SPEC.md section 5 for any number of qubits and features, with numbers."""
+    n, w, x = len(q), list(w), list(x)
+    each = -(-len(x) // (2 * n))
+
+    def entangle(rings=True):
+        for rotation in (cirq.rx, cirq.ry):
+            yield [rotation(w.pop(0))(qubit) for qubit in q]
+        if rings:
+            yield ring()
+
+    def ring():
+        return [cirq.CZ(q[i], q[j]) for i, j in pairs(n)]
+
+    def read(features):
+        for i in range(n):
+            for j, feature in enumerate(features[i * each : (i + 1) * each]):
+                around, within = (cirq.rx, cirq.ry) if j % 2 else (cirq.ry, cirq.rx)
+                yield around(w.pop(0))(q[i]), within(feature)(q[i]), around(w.pop(0))(q[i])
+        yield ring()
+
+    for features in (x[: each * n], x[each * n :]):
+        for _ in range(d):
+            yield entangle()
+        yield read(features)
+    for block in range(d):
+        yield entangle(rings=block < d - 1)
+    assert not w
+
+
 class TestPatch:
     @pytest.mark.parametrize("d", [1, 2, 3])
     @pytest.mark.parametrize("i", [0, 3, 7])
@@ -230,6 +260,37 @@ class TestPatch:
                 expected += data(start + 16 * d, 32 * group)
         assert expected.pop() == ring  # the very last ring is left out
         assert gates_on(templates.patch(d), cirq.LineQubit(i)) == expected
+
+    def test_the_sources_sizes_are_the_default(self):
+        assert templates.patch(1) is templates.patch(1, 8, 64, 10)
+        assert templates.patch(1) == templates.patch(
+            num_blocks=1, num_qubits=8, num_features=64, num_values=10
+        )
+
+    @pytest.mark.parametrize(
+        ("d", "n", "features", "values"),
+        [
+            (1, 4, 16, 3),
+            (2, 3, 18, 6),
+            (1, 2, 9, 4),  # an odd number: the second block has less to read
+            (1, 3, 7, 2),  # the last qubit reads nothing in the second block
+            (2, 5, 4, 5),  # the second block reads nothing at all
+            (1, 1, 5, 2),
+            (1, 2, 4, 1),
+        ],
+    )
+    def test_other_sizes_are_the_circuit_written_by_hand(self, d, n, features, values):
+        spec = templates.patch(d, num_qubits=n, num_features=features, num_values=values)
+        assert spec.weight_shape == (6 * d * n + 2 * features,)
+        assert (spec.num_qubits, spec.num_inputs) == (n, features)
+        x, w = angles(spec)
+        q = cirq.LineQubit.range(n)
+        circuit = cirq.Circuit(patch_by_hand(q, d, x, w))
+        read = [cirq.X(a) for a in q[: (values + 1) // 2]] + [cirq.Z(a) for a in q[: values // 2]]
+        assert spec.observables == tuple(cirq.PauliSum() + one for one in read)
+        np.testing.assert_allclose(
+            cirq_expectation(spec, x, w), values_of(circuit, read), rtol=0, atol=1e-12
+        )
 
     def test_read_out(self):
         q = cirq.LineQubit.range(5)
@@ -366,6 +427,15 @@ class TestBuilding:
             (lambda: templates.hardware_efficient(4, 3, 1), TypeError, "True or False.*upload=1$"),
             (lambda: templates.patch(0), ValueError, "at least 1. Received: num_blocks=0$"),
             (lambda: templates.patch(None), TypeError, "integer. Received: num_blocks=None$"),
+            (lambda: templates.patch(1, 0), ValueError, "at least 1. Received: num_qubits=0$"),
+            (lambda: templates.patch(1, 8, 0), ValueError, "Received: num_features=0$"),
+            (lambda: templates.patch(1, 8, 2.0), TypeError, "Received: num_features=2.0$"),
+            (lambda: templates.patch(1, 2, 4, 0), ValueError, "Received: num_values=0$"),
+            (
+                lambda: templates.patch(1, 2, 4, 5),
+                ValueError,
+                "are 2 \\* num_qubits values. Received: num_values=5 with num_qubits=2$",
+            ),
         ],
     )
     def test_bad_arguments(self, call, error, words):

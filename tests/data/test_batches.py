@@ -101,6 +101,10 @@ def test_keras_fit_continues_where_it_would_have_been():
             {"lengths": np.ones(10, int), "examples": np.zeros(10)},
             r"Received: examples of shape \(10,\)$",
         ),
+        (
+            {"lengths": np.ones(10, int), "examples": np.zeros((10, 2)), "stratified": True},
+            r"or stratified\. Received: stratified=True with lengths$",
+        ),
     ],
 )
 def test_bad_input_is_refused(changed, message):
@@ -210,3 +214,115 @@ def test_an_iterator_is_closed_without_waiting():
         del iterator
         took.append(time.perf_counter() - start)
     assert max(took) < 0.5
+
+
+def labels_of(counts, seed=0):
+    """So many labels of each class, in random order."""
+    return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def stratified(labels, batch_size, *, seed=0, start_epoch=0, epochs=3):
+    """The numbers of the examples, (epochs, steps, batch_size)."""
+    n = len(labels)
+    batches = data.training_batches(
+        np.arange(n), labels, batch_size=batch_size, seed=seed, start_epoch=start_epoch,
+        epochs=epochs, stratified=True,
+    )  # fmt: skip
+    assert len(batches) == (epochs - start_epoch) * (n // batch_size)
+    seen = []
+    for numbers, of_batch in batches.as_numpy_iterator():
+        assert np.array_equal(of_batch, labels[numbers])
+        seen.append(numbers)
+    return np.reshape(seen, (epochs - start_epoch, n // batch_size, batch_size))
+
+
+# MNIST's classes, a tenth of each.
+MNIST = [592, 674, 596, 613, 584, 542, 592, 627, 585, 595]
+
+
+@pytest.mark.parametrize(
+    ("counts", "batch_size"),
+    [
+        (MNIST, 100),
+        ([100] * 10, 20),
+        ([50, 50], 10),
+        ([97, 3], 10),
+        ([10, 20, 30], 6),
+        ([3, 50, 47], 10),
+        # A class of one example, and a last batch that is not complete.
+        ([1, 1, 98], 10),
+        ([7, 13, 29, 51], 9),
+        ([0, 5, 5], 2),
+    ],
+    ids=str,
+)
+def test_stratified_batches_have_each_class_in_its_share(counts, batch_size):
+    labels, share = labels_of(counts), np.array(counts) / sum(counts)
+    classes = np.count_nonzero(counts)
+    for seed in range(4):
+        batches = labels[stratified(labels, batch_size, seed=seed)]
+        found = np.stack([(batches == label).sum(axis=-1) for label in range(len(counts))], axis=-1)
+        off = np.abs(found - batch_size * share)
+        # Derived from the positions in the docstring.
+        assert (off < 1 + share * (classes - 2)).all()
+        # Beyond rounding only rarely.
+        assert (off < 1 + 1e-9).mean() > 0.95
+        # From the epoch's beginning on, not of the batches alone.
+        total = found.cumsum(axis=1)
+        shares = batch_size * share * np.arange(1, found.shape[1] + 1)[:, None]
+        assert (np.abs(total - shares) < 1 + share * (classes - 2)).all()
+
+
+def test_a_single_class_is_a_sample_of_all():
+    (epoch,) = stratified(np.full(23, 7), 4, epochs=1)
+    assert len(np.unique(epoch)) == 20
+
+
+def test_equal_classes_are_equal_in_every_batch():
+    batches = labels_of([60] * 5)[stratified(labels_of([60] * 5), 20)]
+    for label in range(5):
+        assert ((batches == label).sum(axis=-1) == 4).all()
+
+
+def test_without_strata_shares_differ_more():
+    """So that the tests above could fail."""
+    labels = labels_of(MNIST)
+    plain = labels_seen(0, 1, n=len(labels), batch_size=100)[0]
+    off = [np.abs((labels[plain] == label).sum(axis=-1) - MNIST[label] / 60) for label in range(10)]
+    assert np.max(off) > 5 and (np.array(off) > 1).mean() > 0.5
+
+
+def test_stratified_every_example_comes_once_an_epoch():
+    labels = labels_of([30, 50, 20])
+    for epoch in stratified(labels, 10):
+        assert np.array_equal(np.sort(epoch.ravel()), np.arange(100))
+    # Of a batch that is not complete, others are left out in every epoch.
+    left = [set(range(100)) - set(epoch.ravel()) for epoch in stratified(labels, 30, epochs=9)]
+    assert {len(numbers) for numbers in left} == {10}
+    assert len(set.union(*left)) > 40
+
+
+def test_stratified_the_order_is_a_function_of_seed_and_epoch():
+    labels = labels_of([30, 50, 20])
+    whole = stratified(labels, 10, epochs=4)
+    for start in range(5):
+        assert np.array_equal(stratified(labels, 10, start_epoch=start, epochs=4), whole[start:])
+    assert np.array_equal(stratified(labels, 10, epochs=2), whole[:2])
+    others = [*whole, *stratified(labels, 10, epochs=4, seed=1)]
+    assert len({epoch.tobytes() for epoch in others}) == 8
+
+
+def test_stratified_within_its_class_the_order_is_random():
+    """Ranks of 2,000 correlate by about 0.022 when orders are independent."""
+    labels = labels_of([2000, 2000])
+    orders = [*stratified(labels, 4000, epochs=2), *stratified(labels, 4000, epochs=2, seed=1)]
+    ranks = [np.argsort(order.ravel())[labels == 0] for order in orders]
+    correlations = np.corrcoef([*ranks, np.arange(2000)]) - np.eye(5)
+    assert np.abs(correlations).max() < 0.11
+
+
+def test_labels_of_any_integer_type_and_size():
+    labels = labels_of([8, 8])
+    expected = stratified(labels, 4)
+    assert np.array_equal(stratified((1000 * labels - 7).astype("int32"), 4), expected)
+    assert np.array_equal(stratified(labels.astype("uint8"), 4), expected)

@@ -13,9 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "engines.md"]
 GUIDES = [*PAGES, *sorted((ROOT / "docs" / "guides").glob("*.md"))]
-# Those that train several models, each in processes of its own: minutes. The commands they show
-# have tests of their own, in `test_cli.py`, `test_cli_strategies.py` and `zoo/test_comparison.py`.
-SLOW = {"compare", "data", "distributed"}
+# Those that run several commands, each in processes of its own: minutes. These have tests of their
+# own, in `test_cli.py`, `test_cli_analyse.py`, `test_cli_strategies.py`, `zoo/test_comparison.py`.
+SLOW = {"analysis", "compare", "data", "distributed"}
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -16,7 +16,9 @@ from qrkt_keras.layers import (
     PQC,
     Cutout,
     DiffAugment,
+    ImagePatches,
     PatchEmbedding,
+    PixelBias,
     QuantumFeedForward,
     QuantumMultiHeadAttention,
     RandomShift,
@@ -35,6 +37,7 @@ def layers():
     """Name, layer, and the shapes of its inputs without the batch."""
     yield "pqc", PQC(templates.hardware_efficient(3, 2), copies=2), [(4, 3)]
     yield "patches", PatchEmbedding(2, 6), [(4, 4, 3)]
+    yield "overlapping", keras.Sequential([PixelBias(), ImagePatches(3, 1)]), [(4, 5, 2)]
     # Backends draw different numbers, so these are made harmless.
     augment = DiffAugment("translation,cutout", translation=0.0, cutout=0.0)
     harmless = [augment, RandomShift(0, padding="reflect"), Cutout(0.0)]

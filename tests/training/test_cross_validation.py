@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -145,6 +146,24 @@ def test_the_test_split_is_scored_where_asked(tmp_path):
     assert set(result.to_scores()) == {"validation", "test"}
     assert all(fold.scores["test"].num_examples == 360 for fold in result.folds)
     assert len(result.values("macro_auc", "test")) == 3
+
+
+def test_a_fold_is_held_out_whatever_the_recipe_says(tmp_path):
+    recipe = dataclasses.replace(
+        RECIPE, hold_out=False, monitor="train_loss", stratified=True, snapshots=True
+    )
+    result = run(tmp_path, recipe=recipe, folds=2)
+    held_out = dataclasses.replace(recipe, hold_out=True, monitor="val_loss")
+    report = json.loads((tmp_path / "folds.json").read_text())
+    assert Recipe.from_dict(report["recipe"]) == held_out
+    for number, fold in enumerate(result.folds, start=1):
+        assert set(fold.scores) == {"validation"}
+        assert fold.best_epoch == 1 + np.argmin(fold.history["val_loss"])
+        assert "train_loss" not in fold.history
+        snapshots = tmp_path / f"fold_{number}" / "snapshots"
+        assert len([*snapshots.iterdir()]) == 3
+    again = run(tmp_path, recipe=held_out, folds=2, resume=True)
+    assert again.to_scores() == result.to_scores()
 
 
 def test_another_job_is_refused(job, tmp_path):

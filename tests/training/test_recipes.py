@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qrkt_keras.training import (
     THESIS,
     Augmentation,
+    EpochCosine,
     GANRecipe,
     Recipe,
     plateau_factor,
@@ -197,6 +198,9 @@ def test_an_int_is_a_fine_float():
         ("augment", 3, TypeError),
         ("schedule", "linear", ValueError),
         ("monitor", None, TypeError),
+        ("stratified", 1, TypeError),
+        ("hold_out", None, TypeError),
+        ("snapshots", "yes", TypeError),
     ],
 )
 def test_a_bad_field_is_refused(field, value, error):
@@ -223,6 +227,20 @@ def test_a_bad_field_is_refused(field, value, error):
         ({"schedule": "cyclic"}, r"must say its cycle_epochs\."),
         ({"optimizer": "adam"}, r"adamw: .*Received: optimizer='adam' with weight_decay=0\.0001$"),
         ({"momentum": 0.5}, r"^momentum is for sgd\. Received: .* with optimizer='adamw'$"),
+        ({"schedule": "epoch_cosine"}, r"must say its cycle_epochs\."),
+        (
+            {"schedule": "epoch_cosine", "cycle_epochs": 10, "warmup_steps": 9},
+            r"has no warm-up\. Received: warmup_steps=9$",
+        ),
+        (
+            {"schedule": "epoch_cosine", "cycle_epochs": 10, "min_learning_rate": 1e-5},
+            r"^min_learning_rate belongs to the schedule .* with schedule='epoch_cosine'$",
+        ),
+        ({"hold_out": False}, r"train_auc\. Received: monitor='val_auc' with hold_out=False$"),
+        (
+            {"monitor": "train_loss"},
+            r"with hold_out=False\. Received: monitor='train_loss' with hold_out=True$",
+        ),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(fields, message):
@@ -295,6 +313,56 @@ def test_schedules_are_their_formulas(fields, formula, warmup):
         after, share = _warm(t, warmup) if warmup else (t, 1)
         wanted = formula(after) * share
         assert float(optimizer.learning_rate) == pytest.approx(wanted, abs=1e-6), t
+
+
+# 41 and 107: for these float32's e * n times the rounded 1 / n is below e, for some epochs e.
+@pytest.mark.parametrize("steps", [60, 41, 107, 1])
+@pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "XLA"])
+def test_the_cosine_of_epochs_is_kawases(steps, compiled):
+    """SPEC.md section 5: lr / 2 (1 + cos(pi e / 5)), and exactly 0 in epochs 5, 15, 25, ..."""
+    import tensorflow as tf
+
+    recipe = Recipe(epochs=50, learning_rate=1e-2, schedule="epoch_cosine", cycle_epochs=10)
+    schedule = recipe.learning_rate_schedule(50 * steps)
+    rate = schedule
+    if compiled is not None:
+        rate = tf.function(lambda t: schedule(t), jit_compile=compiled)
+    for epoch in range(50):
+        # The same throughout an epoch, from its first step to its last.
+        for step in {0, steps // 2, steps - 1}:
+            got = float(rate(tf.constant(epoch * steps + step, tf.int64)))
+            if epoch % 10 == 5:
+                assert got == 0.0, (epoch, step)
+            wanted = 1e-2 / 2 * (1 + math.cos(math.pi * epoch / 5))
+            assert got == pytest.approx(wanted, abs=2e-9), (epoch, step)
+
+
+def test_the_optimizer_follows_the_cosine_of_epochs():
+    recipe = Recipe(epochs=7, learning_rate=RATE, schedule="epoch_cosine", cycle_epochs=5)
+    optimizer = recipe.make_optimizer(7 * STEPS)
+    for t in range(7 * STEPS):
+        optimizer.iterations.assign(t)
+        # Of an odd number of epochs none has the rate 0.
+        wanted = RATE / 2 * (1 + math.cos(2 * math.pi * (t // STEPS) / 5))
+        assert float(optimizer.learning_rate) == pytest.approx(wanted, abs=1e-6), t
+
+
+def test_a_model_with_the_cosine_of_epochs_can_be_saved():
+    recipe = Recipe(epochs=9, l2=0.1, schedule="epoch_cosine", cycle_epochs=2.5)
+    optimizer = recipe.make_optimizer(36)
+    again = keras.optimizers.deserialize(
+        json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+    )
+    for t in (0, 3, 4, 11, 35):
+        for each in (optimizer, again):
+            each.iterations.assign(t)
+        assert float(again.learning_rate) == float(optimizer.learning_rate)
+
+
+@pytest.mark.parametrize(("steps", "cycle"), [(0, 10), (3, 0), (3, -1.0), (3, math.nan)])
+def test_a_cosine_of_epochs_of_impossible_length_is_refused(steps, cycle):
+    with pytest.raises(ValueError, match=rf"steps_per_epoch={steps}, cycle_epochs={cycle}$"):
+        EpochCosine(1.0, steps_per_epoch=steps, cycle_epochs=cycle)
 
 
 @pytest.mark.parametrize("warmup", [0, 30])
@@ -495,6 +563,7 @@ def test_an_old_recipe_loads_and_trains_as_it_did():
       "weight_decay": 0.0001, "epsilon": 1e-08, "clip_norm": 1.0, "seed": 0,
       "monitor": "val_auc"}"""
     assert Recipe.from_json(text) == THESIS
+    assert (THESIS.stratified, THESIS.hold_out, THESIS.snapshots) == (False, True, False)
     assert type(THESIS.make_loss()) is keras.losses.SparseCategoricalCrossentropy
 
 

@@ -49,6 +49,33 @@ def test_the_history_shows_both_curves_and_the_best_epoch(tmp_path):
     assert count(marked, DARK) > count(unmarked, DARK) + 50
 
 
+def orange_curve(path):
+    """Row of the orange line in each column of the left axes that has it, without the legend's."""
+    picture = pixels(path)
+    found = np.argwhere(np.abs(picture - ORANGE).sum(axis=-1) < 6)
+    columns = np.unique(found[:, 1])
+    # Lines of the legend are level, and short.
+    columns = columns[(columns > 0.08 * picture.shape[1]) & (columns < 0.3 * picture.shape[1])]
+    return {x: np.median(found[found[:, 1] == x][:, 0]) for x in columns}
+
+
+def test_where_nothing_is_held_out_the_second_curve_is_that_of_the_training_examples(tmp_path):
+    own = {name.replace("val_", "train_"): values for name, values in HISTORY.items()}
+    history_picture(HISTORY, tmp_path / "a.png", best_epoch=3)
+    history_picture(own, tmp_path / "b.png", best_epoch=3)
+    validation, training = (pixels(tmp_path / f"{name}.png") for name in "ab")
+    # The same lines; the legend says what they are.
+    assert count(training, ORANGE) == pytest.approx(count(validation, ORANGE), rel=0.05)
+    curve, expected = (orange_curve(tmp_path / f"{name}.png") for name in "ba")
+    common = [*set(curve) & set(expected)]
+    assert len(common) > 50
+    assert np.median([abs(curve[x] - expected[x]) for x in common]) == 0
+    assert (training != validation).any()
+    # With both, it is validation that is shown.
+    history_picture({**own, **HISTORY}, tmp_path / "c.png", best_epoch=3)
+    assert (pixels(tmp_path / "c.png") == validation).all()
+
+
 def test_a_single_epoch_is_visible(tmp_path):
     one = {name: values[:1] for name, values in HISTORY.items()}
     history_picture(one, tmp_path / "a.png")

@@ -9,8 +9,10 @@ import time
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from qrkt_keras import data
 from qrkt_keras.training import (
@@ -430,6 +432,15 @@ def test_steps_at_once_divide_the_epoch(steps, at_once):
     assert steps_per_execution(steps) == at_once
 
 
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "at_once"),
+    # MNIST in batches of 1000 and 64, and a batch that is too large by itself.
+    [(60, 1000, 6), (54, 1000, 6), (843, 64, 3), (128, 64, 64), (128, 256, 32), (7, 10_000, 1)],
+)
+def test_steps_at_once_are_fewer_where_they_are_large(steps, batch_size, at_once):
+    assert steps_per_execution(steps, batch_size) == at_once
+
+
 @pytest.mark.parametrize("n", [1, 7, 8, 20])
 def test_a_predictor_gives_what_the_model_gives_and_is_traced_once(n):
     model = make_model()
@@ -563,6 +574,158 @@ def test_the_augmented_images_are_those_of_seed_and_step(tmp_path):
     for (images, labels), (wanted_images, wanted_labels) in zip(seen, wanted, strict=True):
         assert images.dtype == np.uint8
         assert np.array_equal(images, wanted_images) and np.array_equal(labels, wanted_labels)
+
+
+WHOLE = dataclasses.replace(
+    RECIPE, hold_out=False, monitor="train_loss", stratified=True, batch_size=50
+)
+
+
+def numbered(n, classes=3, seed=0):
+    """Images that have their number in a corner, and unequal classes."""
+    random = np.random.default_rng(seed)
+    labels = np.minimum(random.integers(0, 2 * classes, n), classes - 1)
+    images = (random.integers(0, 100, (n, 4, 4, 1)) + 50 * labels[:, None, None, None]).astype(
+        np.float32
+    )
+    images[:, 0, 0, 0] = np.arange(n) + 1000 * seed
+    return images, labels
+
+
+def test_with_nothing_held_out_both_splits_are_trained_on_in_stratified_batches(tmp_path):
+    seen = []
+
+    class Watched(keras.Sequential):
+        def train_step(self, data):
+            seen.append(tuple(part.numpy() for part in data))
+            return super().train_step(data)
+
+    model = Watched([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    compile = model.compile
+    model.compile = lambda **options: compile(**options | {"run_eagerly": True})
+    train, validation = numbered(110), numbered(90, seed=1)
+    splits = {"train": train, "validation": validation, "test": numbered(20, seed=2)}
+    run(model, tmp_path, WHOLE, data=splits, epochs=2, seed=5)
+    joined = [np.concatenate(parts) for parts in zip(train, validation, strict=True)]
+    wanted = list(data.training_batches(*joined, batch_size=50, seed=5, epochs=2, stratified=True))
+    assert len(seen) == len(wanted) == 2 * 4
+    for (images, labels), (wanted_images, wanted_labels) in zip(seen, wanted, strict=True):
+        assert np.array_equal(images, wanted_images) and np.array_equal(labels, wanted_labels)
+    for epoch in (seen[:4], seen[4:]):
+        numbers = np.concatenate([images[:, 0, 0, 0] for images, _ in epoch])
+        assert np.array_equal(np.sort(numbers), [*range(110), *range(1000, 1090)])
+
+
+@pytest.fixture(scope="module")
+def whole_job(tmp_path_factory):
+    """A job that holds nothing out: its folder, result, and the weights after every epoch."""
+
+    class Weights(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.epochs = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs.append(self.model.get_weights())
+
+    folder, model, weights = tmp_path_factory.mktemp("whole"), make_model(), Weights()
+    result = run(model, folder, WHOLE, callbacks=[weights])
+    return folder, model, result, weights.epochs
+
+
+def test_after_every_epoch_all_training_examples_are_scored_again(whole_job):
+    folder, model, result, epochs = whole_job
+    images, labels = data.arrays("digits", "train+validation")
+    x = images.reshape(len(images), -1) / 255.0
+    losses, accuracies, areas = [], [], []
+    for kernel, bias in (weights[:2] for weights in epochs):
+        logits = x @ kernel.astype("float64") + bias  # without the dropout
+        p = scipy.special.softmax(logits, axis=1)
+        losses.append(-np.log(p[np.arange(len(labels)), labels]).mean())
+        accuracies.append((logits.argmax(axis=1) == labels).mean())
+        areas.append(roc_auc_score(labels, p, multi_class="ovr"))
+    assert len(images) == 1437 and len(epochs) == 3
+    assert result.history["train_loss"] == pytest.approx(losses, rel=1e-5)
+    assert result.history["train_accuracy"] == pytest.approx(accuracies, abs=1e-9)
+    assert result.history["train_auc"] == pytest.approx(areas, abs=1e-6)
+    # Of the epoch's own steps, with dropout and as the weights went, is another loss.
+    assert np.abs(np.array(result.history["loss"]) - losses).min() > 1e-3
+    assert not [name for name in result.history if name.startswith("val_")]
+    assert result.best_epoch == 1 + int(np.argmin(losses))
+
+
+def test_what_a_job_leaves_that_holds_nothing_out(whole_job):
+    folder, model, result, _ = whole_job
+    assert {file.name for file in folder.iterdir()} == REPORTS
+    assert set(result.scores) == {"train", "test"}
+    assert [result.scores[name].num_examples for name in ("train", "test")] == [1437, 360]
+    best = result.best_epoch - 1
+    assert result.scores["train"].loss == pytest.approx(result.history["train_loss"][best])
+    assert result.scores["train"].accuracy == result.history["train_accuracy"][best]
+    scores = json.loads((folder / "scores.json").read_text())
+    assert set(scores) == {"train", "test"}
+    history = json.loads((folder / "history.json").read_text())
+    assert history["history"]["train_loss"] == list(result.history["train_loss"])
+    assert Recipe.from_dict(history["recipe"]) == WHOLE
+    test = data.arrays("digits", "test")
+    loss, accuracy = model.evaluate(*test, verbose=0)
+    assert result.scores["test"].accuracy == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_the_least_loss_on_the_training_examples_is_the_best_epoch(tmp_path):
+    class Chosen(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["train_loss"] = [0.5, 0.2, 0.2, 0.3][epoch]
+
+    run_with = {"callbacks": [Chosen()], "epochs": 4}
+    assert run(make_model(), tmp_path / "a", WHOLE, **run_with).best_epoch == 2
+
+    class Equal(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"train_accuracy": [0.5, 0.9, 0.9, 0.9][epoch]}
+            logs |= {"train_loss": [0.1, 0.4, 0.2, 0.3][epoch], "val_loss": -float(epoch)}
+
+    # Among equals the lower loss decides, of the training examples.
+    recipe = dataclasses.replace(WHOLE, monitor="train_accuracy")
+    result = run(make_model(), tmp_path / "b", recipe, epochs=4, callbacks=[Equal()])
+    assert result.best_epoch == 3
+
+
+def test_without_a_test_split_the_training_examples_are_drawn(tmp_path):
+    splits = {"train": numbered(110), "validation": numbered(40, seed=1)}
+    result = run(make_model(3, (4, 4, 1)), tmp_path, WHOLE, data=splits, epochs=1)
+    assert set(result.scores) == {"train"} and result.scores["train"].num_examples == 150
+    assert {file.name for file in tmp_path.iterdir()} == REPORTS
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_job_that_holds_nothing_out_continues_bit_for_bit(whole_job, tmp_path, at):
+    _, model, result, _ = whole_job
+    with pytest.raises(TrainingInterrupted):
+        run(make_model(), tmp_path, WHOLE, callbacks=[Interrupt(at)])
+    other = make_model(seed=9)
+    continued = run(other, tmp_path, WHOLE, resume=True)
+    assert continued.history == result.history and continued.scores == result.scores
+    for got, wanted in zip(other.get_weights(), model.get_weights(), strict=True):
+        assert got.tobytes() == wanted.tobytes()
+
+
+def test_other_examples_of_either_split_are_another_job(tmp_path):
+    splits = {"train": numbered(110), "validation": numbered(40, seed=1)}
+    run(make_model(3, (4, 4, 1)), tmp_path, WHOLE, data=splits, epochs=1)
+    images, labels = splits["validation"]
+    other = splits | {"validation": (images + 1, labels)}
+    with pytest.raises(CheckpointError, match=r"Received: data\.sha256="):
+        run(make_model(3, (4, 4, 1)), tmp_path, WHOLE, data=other, epochs=1, resume=True)
+
+
+def test_batches_of_texts_are_not_stratified(tmp_path):
+    model = make_model()
+    model.vectorize = lambda texts: texts
+    recipe = dataclasses.replace(RECIPE, stratified=True)
+    with pytest.raises(ValueError, match=r"Received: stratified=True with the model 'sequential"):
+        run(model, tmp_path / "job", recipe)
+    assert not (tmp_path / "job").exists()
 
 
 def test_early_stopping_counts_epochs_since_the_best(tmp_path):
@@ -794,7 +957,7 @@ class Followed(keras.callbacks.Callback):
 def test_the_average_is_validated_kept_and_tested(tmp_path, monkeypatch):
     from qrkt_keras.training import train
 
-    monkeypatch.setattr(train, "steps_per_execution", lambda steps: 1)
+    monkeypatch.setattr(train, "steps_per_execution", lambda steps, batch_size: 1)
     followed, model = Followed(), make_model()
     result = run(model, tmp_path, AVERAGED, callbacks=[followed])
     averages, weights = followed.ends[result.best_epoch - 1]

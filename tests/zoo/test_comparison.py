@@ -14,6 +14,8 @@ import time
 import warnings
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -352,6 +354,48 @@ def test_texts_of_your_own_are_compared(tmp_path, monkeypatch):
         zoo.compare([preset], **asked | {"data": str(tmp_path / "more.csv")}, resume=True)
 
 
+def test_a_patch_network_is_compared_without_a_validation_split(tmp_path):
+    model = zoo.PatchQNN(
+        (8, 8, 1),
+        pool_size=1,
+        patch_size=4,
+        stride=4,
+        num_blocks=1,
+        num_qubits_per_circuit=5,
+        scale=10.0,
+    )
+    recipe = Recipe(
+        epochs=1, batch_size=400, clip_norm=None, hold_out=False, monitor="train_accuracy"
+    )
+    preset = save(tmp_path / "patches", model, recipe)
+    folder = tmp_path / "c"
+    result = zoo.compare(
+        [preset], output_dir=folder, controls=["twin", "frozen"], seeds=[0], progress=False
+    )
+    # Biases of 64 pixels; 4 circuits of 62 angles, or Dense layers from 16 pixels to 10 classes.
+    assert [(one.title, one.parameters, one.qubits) for one in result.models] == [
+        ("quantum", 64 + 4 * 62, 20),
+        ("classical twin", 64 + 4 * 170, 0),
+        ("frozen circuits", 64 + 4 * 62, 20),
+    ]
+    for row in rows_of(folder):
+        assert row["validation_accuracy"] == "" and 0 < float(row["test_accuracy"]) < 1
+    assert all(one.values("validation_accuracy") == () for one in result.models)
+    fingerprints = set()
+    for run in folder.glob("patches_*"):
+        identity = read_checkpoint(run / "checkpoint.npz").metadata["identity"]
+        fingerprints.add(identity["data"]["sha256"])
+        assert not identity["recipe"]["hold_out"]
+    assert len(fingerprints) == 1
+    # The angles are those that the seed draws.
+    frozen = zoo.from_preset(folder / "patches_frozen_seed0" / "preset")
+    keras.utils.set_random_seed(0)
+    drawn = zoo.from_preset(preset, load_weights=False, trainable_circuits=False)
+    np.testing.assert_array_equal(*(one.pqcs[0].get_weights()[0] for one in (frozen, drawn)))
+    (bias,) = frozen.get_layer("pixel_bias").get_weights()
+    assert np.abs(bias).max() > 0
+
+
 def test_a_matched_twin_that_is_the_twin_is_left_out(fits, tmp_path):
     model = zoo.QText(2, vocab_size=3000, max_length=4, **SHAPE)
     (tmp_path / "films.csv").write_text(
@@ -386,6 +430,22 @@ def test_a_matched_twin_that_is_the_twin_is_left_out(fits, tmp_path):
         (["small"], {"arguments": {"trainable_circuits": False}}, r"trainable_circuits=False$"),
         (["small"], {"data_options": {"num_classes": 3}}, r"Received: num_classes$"),
         (["small"], {"arguments": {"template": {1j}}}, r"JSON data .*Received: template=\{1j\}$"),
+        (
+            ["patch_qnn_p4_d50_mnist"],
+            {"controls": ["twin", "identity"]},
+            r"control identity \(identity for circuits\) is of models with the arguments template, "
+            r".* has not template; its controls are twin, frozen\. Rec.*p4_d50_mnist', PatchQNN$",
+        ),
+        (
+            ["patch_qnn_p4_d50_mnist"],
+            {"controls": ["matched"]},
+            r"control matched .* has not hidden_dim, mlp_dim, num_heads; its controls are twin, fr",
+        ),
+        (
+            ["patch_qnn_p4_d50_mnist"],
+            {"arguments": {"quantum": False}},
+            r"mnist' with quantum=False, trainable_circuits=True$",
+        ),
         (["nothing"], {}, r"Received: .*nothing'$"),
         (["bare"], {}, r"does not say its data set"),
         (["bare"], {"data": "digits"}, r"command line --recipe\) does\. Received: 'bare'$"),

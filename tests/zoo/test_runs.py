@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from qrkt_keras import zoo
@@ -111,6 +112,79 @@ def test_a_file_keeps_its_columns(tmp_path):
 def test_spread_is_the_sample_standard_deviation():
     assert runs.spread([1, 2, 3, 4], 3) == "2.500 ± 1.291"
     assert runs.spread([0.5], 1) == "0.5"
+
+
+def test_a_run_without_a_validation_split_is_a_row(run, tmp_path):
+    folder, model = run
+    scores = {"train": MEASURED, "test": MEASURED}
+    runs.finish_run(
+        model, tmp_path, recipe=Recipe(3), data="digits", scores=scores, command="qrkt train"
+    )
+    (tmp_path / "history.json").write_bytes((folder / "history.json").read_bytes())
+    row = runs.read_run(tmp_path, preset="small", model="quantum")
+    assert (row["validation_accuracy"], row["test_accuracy"]) == ("", "0.9123")
+
+
+CARD = """# Model
+
+<!-- best.py one -->
+old
+<!-- end of one -->
+<!-- one.two -->
+<!-- end of one.two -->
+After.
+"""
+
+
+def test_lines_go_into_their_place_in_a_card(tmp_path):
+    card = tmp_path / "README.md"
+    card.write_text(CARD)
+    runs.write_table(card, "one", ["a \\1", "b"])
+    runs.write_table(card, "one.two", ["c"])
+    wanted = CARD.replace("old\n", "a \\1\nb\n").replace(
+        "two -->\n<!-- end", "two -->\nc\n<!-- end"
+    )
+    assert card.read_text() == wanted
+    runs.write_table(card, "one.two", [])
+    assert card.read_text() == wanted.replace("c\n", "")
+
+
+@pytest.mark.parametrize("name", ["two", "one two", "twice", "open"])
+def test_a_card_without_one_place_is_left_alone(tmp_path, name):
+    card = tmp_path / "README.md"
+    twice = "<!-- twice -->\n<!-- end of twice -->\n"
+    card.write_text(CARD + 2 * twice + "<!-- open -->\n")
+    before = card.read_bytes()
+    with pytest.raises(ValueError, match=r"one place for the lines.*Received: .*README\.md with"):
+        runs.write_table(card, name, ["new"])
+    assert card.read_bytes() == before
+
+
+def test_a_runs_weights_go_into_the_package(run, tmp_path, monkeypatch):
+    folder, model = run
+    target = tmp_path / "small"
+    model.save_to_preset(target, recipe=Recipe(3), data="digits", include_weights=False)
+    monkeypatch.setattr(zoo.presets, "_packaged", lambda: {"small": target})
+    assert zoo.read_preset("small").weights is None
+    assert runs.package_run(folder, "small") == target
+    packaged = zoo.read_preset("small")
+    assert packaged.metadata["scores"]["test"] == MEASURED and packaged.recipe.seed == 7
+    for ours, wanted in zip(
+        zoo.from_preset("small").get_weights(), model.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, wanted)
+
+
+def test_a_run_of_another_model_is_not_packaged(run, tmp_path, monkeypatch):
+    target = tmp_path / "other"
+    other = zoo.QViT(**SMALL | {"mlp_dim": 5})
+    other.save_to_preset(target, recipe=Recipe(3), data="digits", include_weights=False)
+    monkeypatch.setattr(zoo.presets, "_packaged", lambda: {"other": target})
+    with pytest.raises(ValueError, match=r"preset's own model\. Received: .* for 'other'$"):
+        runs.package_run(run[0], "other")
+    with pytest.raises(ValueError, match=r"when it is finished\. Received: .*nothing$"):
+        runs.package_run(tmp_path / "nothing", "other")
+    assert zoo.read_preset("other").weights is None
 
 
 def test_a_command_is_shown_and_run(capsys, monkeypatch):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from qrkt_keras.circuits import templates
 from qrkt_keras.execution import check_engine, make_engine
@@ -135,7 +136,8 @@ class PatchQNN(TakesImages, Classifier):
         full = full_precision(policy)
 
         images = keras.Input(image_shape, dtype=full, name="images")
-        angles = keras.layers.Rescaling(max_angle, dtype=full, name="angles")(images)
+        # Of NumPy, for Keras rounds Python's floats to float32 here.
+        angles = keras.layers.Rescaling(np.float64(max_angle), dtype=full, name="angles")(images)
         if pool_size > 1:
             angles = keras.layers.AveragePooling2D(
                 pool_size, data_format="channels_last", dtype=full, name="pooling"
@@ -166,7 +168,7 @@ class PatchQNN(TakesImages, Classifier):
         )(values)
         super().__init__(
             images,
-            keras.layers.Rescaling(scale, dtype=full, name="logits")(mean),
+            keras.layers.Rescaling(np.float64(scale), dtype=full, name="logits")(mean),
             specs=specs,
             engine=engine,
             trainable_circuits=trainable_circuits,

@@ -1,0 +1,469 @@
+"""Trains Kawase's networks, analyses their minima, and puts ours beside the printed figures.
+
+    python zoo/patch_qnn/kawase.py train      # 5 runs of 50 epochs on all 60,000 images: hours
+    python zoo/patch_qnn/kawase.py analyse    # of the runs that are finished: hours as well
+    python zoo/patch_qnn/kawase.py report     # seconds
+    python zoo/patch_qnn/kawase.py report --package p4_d50_seed0    # its weights into the package
+
+Source: Y. Kawase, arXiv 2504.19239. Every run is one `qrkt train`, which the script prints; what is
+finished is not run again, what was interrupted is continued. `analyse` leaves a JSON file for each
+part in zoo/patch_qnn/analysis/ and computes what is not there: spectra over all trainable weights,
+the 196 biases included, at the best epoch, on a fixed stratified sample of 6,000 training images
+and, for P = 4, d = 50, on all 60,000 too; landscapes over the circuits' weights alone. `report`
+puts rows into zoo/results.csv and tables into the card, from these files; its picture shows the
+runs that are here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import gc
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from qrkt_keras import analysis, data, zoo
+from qrkt_keras.training import atomic_write, read_trajectory
+from qrkt_keras.training.job import write_json
+from qrkt_keras.zoo import runs
+
+HERE = Path(__file__).parent
+ANALYSIS = HERE / "analysis"
+# (patches, blocks): test loss, test accuracy, largest Hessian eigenvalue.
+PRINTED = {
+    (4, 50): (0.06607, 0.9798, 15.99),
+    (4, 100): (0.06385, 0.9818, 22.54),
+    (9, 50): (0.05552, 0.9823, 4.482),
+    (16, 50): (0.04957, 0.9840, 3.341),
+}
+SAMPLE, ALL_IMAGES = 6000, 60_000
+SEED = 0
+# As in the source.
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-3
+NUM_POINTS, MARGIN = 20, 5.0
+# Ours.
+NUM_EIGENVALUES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """How much is spent on what is random, and how.
+
+    Attributes:
+        samples: Products with the Hessian for a trace.
+        probes: Random vectors for a density, and
+        steps: products for each of these.
+        batch_size: Images at once.
+    """
+
+    samples: int = 30
+    probes: int = 4
+    steps: int = 50
+    batch_size: int = 1000
+
+    @property
+    def words(self) -> list[str]:
+        """The options that say so, where they are not the default."""
+        changed = {name: value for name, value in vars(self).items() if value != vars(Work())[name]}
+        return runs.option_words(changed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    patches: int
+    blocks: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What `--only` takes, and files are named by."""
+        return f"p{self.patches}_d{self.blocks}_seed{self.seed}"
+
+    @property
+    def preset(self) -> str:
+        """What is trained."""
+        return f"patch_qnn_p{self.patches}_d{self.blocks}_mnist"
+
+    def folder(self, root: Path) -> Path:
+        """Where it is."""
+        return root / f"{self.preset}_seed{self.seed}"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What of it is analysed."""
+        parts = ("power", "lanczos", "trace")
+        if self.blocks == 50 and self.seed == 0:
+            parts += ("density", "landscape")
+        if self == ALL_RUNS[0]:
+            parts += ("power_all", "lanczos_all")
+        return parts
+
+
+# In the order in which they are trained.
+ALL_RUNS = (Run(4, 50, 0), Run(9, 50, 0), Run(16, 50, 0), Run(4, 50, 1), Run(4, 100, 0))
+BY_NAME = {run.name: run for run in ALL_RUNS}
+PARTS = ALL_RUNS[0].parts
+
+
+def main() -> None:
+    """Trains, analyses or reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
+    common.add_argument("--only", nargs="+", choices=BY_NAME, default=[*BY_NAME], metavar="NAME")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("train", parents=[common], help="train what is missing")
+    analyse_options = commands.add_parser(
+        "analyse", parents=[common], help="analyse what is missing, of the finished runs"
+    )
+    analyse_options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    for name, value in vars(Work()).items():
+        analyse_options.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    report_options = commands.add_parser("report", parents=[common], help="write what is known")
+    report_options.add_argument(
+        "--package", nargs="+", choices=BY_NAME, default=[], help="put weights into the package"
+    )
+    options = parser.parse_args()
+    folders = {BY_NAME[name]: BY_NAME[name].folder(options.runs) for name in options.only}
+    if options.command == "train":
+        runs.run_missing(folders, train)
+    elif options.command == "analyse":
+        try:
+            work = Work(**{name: getattr(options, name) for name in vars(Work())})
+            analyse(runs.finished_runs(folders), options.parts, work)
+        except KeyboardInterrupt as interrupt:
+            sys.exit(f"{interrupt}\nThe same command goes on; what is finished is kept.".strip())
+    else:
+        report(runs.finished_runs(folders))
+        for name in options.package:
+            run = BY_NAME[name]
+            print(runs.package_run(run.folder(options.runs), run.preset))
+
+
+def train(run: Run, folder: Path) -> None:
+    """One run, continued where it was."""
+    runs.run_command("train", run.preset, "--seed", run.seed, "--output", folder, "--resume")
+
+
+# --- analyse -------------------------------------------------------------------------------
+
+
+def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> None:
+    """Computes the parts that are not there, and draws all densities side by side."""
+    for run, folder in folders.items():
+        missing = [part for part in run.parts if part in parts and not _is_there(run, part)]
+        if missing:
+            _analyse_run(run, folder, missing, work)
+            keras.backend.clear_session()
+            gc.collect()
+    draw_densities()
+
+
+def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> None:
+    model = zoo.PatchQNN.from_preset(folder / runs.PRESET)  # the best epoch's weights
+    epoch = _history(folder)["best_epoch"]
+
+    @functools.cache
+    def loss(images: int, circuits_only: bool = False) -> analysis.DataLoss:
+        variables = analysis.circuit_variables(model) if circuits_only else None
+        examples = training_images(images)
+        return analysis.DataLoss(model, *examples, variables=variables, batch_size=work.batch_size)
+
+    jobs: dict[str, tuple[int, Callable[[analysis.DataLoss], dict[str, Any]]]] = {
+        "power": (SAMPLE, _power),
+        "lanczos": (SAMPLE, _lanczos),
+        "trace": (SAMPLE, functools.partial(_trace, work=work)),
+        "density": (SAMPLE, functools.partial(_density, work=work)),
+        "power_all": (ALL_IMAGES, _power),
+        "lanczos_all": (ALL_IMAGES, _lanczos),
+    }
+    for part in parts:
+        words = ["analyse", "--only", run.name, "--parts", part, *work.words]
+        command = f"python zoo/patch_qnn/kawase.py {' '.join(words)}"
+        print(command, flush=True)
+        begun = time.monotonic()
+        if part == "landscape":
+            used = loss(SAMPLE, circuits_only=True)
+            result = _landscape(run, used, folder, epoch)
+        else:
+            images, compute = jobs[part]
+            used = loss(images)
+            result = compute(used)
+        content = {
+            "preset": run.preset,
+            "seed_of_training": run.seed,
+            "epoch": epoch,
+            "part": part,
+            "num_images": used.num_examples,
+            "num_weights": used.size,
+            "seed": SEED,
+            "command": command,
+            "seconds": round(time.monotonic() - begun, 1),
+            "loss": used.value(),
+            **result,
+        }
+        ANALYSIS.mkdir(exist_ok=True)
+        write_json(_file(run, part), content)
+
+
+@functools.cache
+def training_images(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed stratified sample of the training images, or all of them."""
+    images, labels = data.arrays("mnist", "train+validation")
+    if number == ALL_IMAGES:
+        return images, labels
+    # As `qrkt analyse … --examples` draws it.
+    _, drawn = data.stratified_split(labels, number, SEED)
+    return images[drawn], labels[drawn]
+
+
+def _power(loss: analysis.DataLoss) -> dict[str, Any]:
+    found = analysis.power_iteration(
+        loss, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE, seed=SEED
+    )
+    return _eigenvalues(found)
+
+
+def _lanczos(loss: analysis.DataLoss) -> dict[str, Any]:
+    found = analysis.lanczos(
+        loss, NUM_EIGENVALUES, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE, seed=SEED
+    )
+    return _eigenvalues(found)
+
+
+def _eigenvalues(found: analysis.Eigenpairs) -> dict[str, Any]:
+    told = {
+        "eigenvalues": found.values.tolist(),
+        "residuals": found.residuals.tolist(),
+        "num_iterations": found.num_iterations,
+        "is_converged": bool(found.is_converged),
+    }
+    # What is returned early was interrupted.
+    if not found.is_converged and found.num_iterations < MAX_ITERATIONS:
+        raise KeyboardInterrupt(f"Interrupted. So far: {told}")
+    return told
+
+
+def _trace(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
+    found = analysis.trace(loss, num_samples=work.samples, seed=SEED)
+    if len(found.samples) < work.samples:
+        raise KeyboardInterrupt(f"Interrupted. So far: {found.mean} of {len(found.samples)}")
+    return {"trace": found.mean, "standard_error": found.standard_error, "samples": work.samples}
+
+
+def _density(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
+    found = analysis.spectral_density(loss, num_steps=work.steps, num_probes=work.probes, seed=SEED)
+    if found.nodes.shape != (work.probes, min(work.steps, loss.size)):
+        raise KeyboardInterrupt("Interrupted, before all probes were done.")
+    return {"nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
+
+
+def _landscape(run: Run, loss: analysis.DataLoss, folder: Path, epoch: int) -> dict[str, Any]:
+    """Scanned where it is not there yet, and drawn."""
+    trajectory = read_trajectory(folder, loss.model, loss.variables)
+    plane = analysis.pca_plane(trajectory)
+    checkpoint = folder / "landscape.npz"
+    continued = checkpoint.exists()
+    landscape = analysis.scan(
+        loss, plane, num_points=NUM_POINTS, margin=MARGIN, checkpoint=checkpoint, resume=True
+    )
+    analysis.landscape_picture(
+        landscape,
+        _picture(run),
+        best=epoch,
+        title=f"P = {run.patches}, d = {run.blocks}, {SAMPLE:,} images",
+    )
+    values = [[one if math.isfinite(one) else None for one in row] for row in landscape.values]
+    return {
+        "continued": continued,  # the seconds are then not all
+        "explained_ratios": plane.explained_ratios.tolist(),
+        "x": landscape.x.tolist(),
+        "y": landscape.y.tolist(),
+        "num_missing": landscape.num_missing,
+        "trajectory": plane.coordinates.tolist(),
+        "values": values,
+    }
+
+
+def draw_densities() -> None:
+    """The densities that are there, side by side."""
+    found = {
+        f"P = {run.patches}": read_json(_file(run, "density"))
+        for run in ALL_RUNS
+        if "density" in run.parts and _file(run, "density").exists()
+    }
+    if not found:
+        return
+    densities = {
+        name: analysis.SpectralDensity(
+            np.array(one["nodes"]), np.array(one["weights"]), one["num_weights"]
+        )
+        for name, one in found.items()
+    }
+    title = f"Hessian of the loss at the best epoch, d = 50, {SAMPLE:,} images"
+    analysis.density_picture(densities, HERE / "densities.png", title=title)
+
+
+def _file(run: Run, part: str) -> Path:
+    return ANALYSIS / f"{run.name}_{part}.json"
+
+
+def _picture(run: Run) -> Path:
+    return HERE / f"landscape_{run.name}.png"
+
+
+def _is_there(run: Run, part: str) -> bool:
+    return _file(run, part).exists() and (part != "landscape" or _picture(run).exists())
+
+
+# --- report --------------------------------------------------------------------------------
+
+
+def report(folders: Mapping[Run, Path]) -> None:
+    """Records the runs that are here, and writes the card's tables of all that is known."""
+    rows = []
+    for run, folder in folders.items():
+        row = runs.read_run(folder, preset=run.preset, model="quantum")
+        rows.append(row)
+        history, scores = _history(folder), read_json(folder / "scores.json")
+        content = {
+            "preset": run.preset,
+            "seed": run.seed,
+            "epoch": history["best_epoch"],
+            "train_loss": scores["train"]["loss"],
+            "test_loss": scores["test"]["loss"],
+            "test_accuracy": scores["test"]["accuracy"],
+            "seconds": round(history["seconds"]),
+            "command": row["command"],
+        }
+        ANALYSIS.mkdir(exist_ok=True)
+        write_json(_file(run, "training"), content)
+    if rows:
+        runs.record_runs(HERE.parent / "results.csv", rows)
+        draw_history(folders)
+    for name, lines in {"results": results_table(), "spectra": spectra_table()}.items():
+        print("\n".join(lines), end="\n\n")
+        runs.write_table(HERE / "README.md", name, lines)
+
+
+def results_table() -> list[str]:
+    """What was reached, beside what is printed."""
+    lines = [
+        "| P | d | circuit weights | seed | epoch | training loss | test loss | printed "
+        "| test accuracy | printed | largest eigenvalue: 6,000 images | all 60,000 | printed "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in ALL_RUNS:
+        if not _file(run, "training").exists():
+            continue
+        trained = read_json(_file(run, "training"))
+        loss, accuracy, eigenvalue = PRINTED[run.patches, run.blocks]
+        weights = run.patches * 8 * (6 * run.blocks + 16)
+        cells = [run.patches, run.blocks, f"{weights:,}", run.seed, trained["epoch"]]
+        cells += [f"{trained['train_loss']:.5f}", f"{trained['test_loss']:.5f}", f"{loss:.5f}"]
+        cells += [f"{trained['test_accuracy']:.2%}", f"{accuracy:.2%}"]
+        cells += [_largest(run, "power"), _largest(run, "power_all"), f"{eigenvalue:.4g}"]
+        cells += [f"{trained['seconds']:,}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def _largest(run: Run, part: str) -> str:
+    file = _file(run, part)
+    return f"{read_json(file)['eigenvalues'][0]:.4g}" if file.exists() else "–"
+
+
+def spectra_table() -> list[str]:
+    """What the analysis found, as far as it has come."""
+    lines = [
+        "| P | d | seed | images | loss | five largest eigenvalues (Lanczos) | power iteration: "
+        "iterations, residual | trace (samples) | lowest, highest Ritz value (probes × steps) "
+        "| two components explain "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for run in ALL_RUNS:
+        for suffix in ("", "_all"):
+            parts = [part for part in run.parts if part.endswith("_all") == bool(suffix)]
+            found = {
+                part.removesuffix("_all"): read_json(_file(run, part))
+                for part in parts
+                if _file(run, part).exists()
+            }
+            if found:
+                lines.append(_spectrum_row(run, found))
+    return lines
+
+
+def _spectrum_row(run: Run, found: Mapping[str, Mapping[str, Any]]) -> str:
+    any_part = next(iter(found.values()))
+    cells = [str(run.patches), str(run.blocks), str(run.seed)]
+    cells += [f"{any_part['num_images']:,}", f"{any_part['loss']:.5f}"]
+    tellers = {
+        "lanczos": lambda one: ", ".join(f"{value:.4g}" for value in one["eigenvalues"]),
+        "power": lambda one: f"{one['num_iterations']}, {one['residuals'][0]:.1g}",
+        "trace": lambda one: f"{one['trace']:.4g} ± {one['standard_error']:.2g} ({one['samples']})",
+        "density": lambda one: (
+            f"{np.min(one['nodes']):.3g}, {np.max(one['nodes']):.4g} "
+            f"({'×'.join(map(str, np.shape(one['nodes'])))})"
+        ),
+        "landscape": lambda one: f"{sum(one['explained_ratios']):.1%}",
+    }
+    cells += [tell(found[part]) if part in found else "–" for part, tell in tellers.items()]
+    cells += [f"{sum(one['seconds'] for one in found.values()):,.0f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def draw_history(folders: Mapping[Run, Path]) -> None:
+    """Loss and accuracy of all training images after each epoch, of the runs that are here."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, (run, folder) in enumerate(folders.items()):
+        history, best = _history(folder)["history"], _history(folder)["best_epoch"]
+        epochs = range(1, len(history["train_loss"]) + 1)
+        for axes, values in (
+            (left, history["train_loss"]),
+            (right, [100 * one for one in history["train_accuracy"]]),
+        ):
+            told = f"P = {run.patches}, d = {run.blocks}, seed {run.seed}"
+            axes.plot(epochs, values, color=f"C{number}", linewidth=1.2, label=told)
+            axes.plot(best, values[best - 1], "o", color=f"C{number}", markersize=4)
+    left.set(yscale="log", xlabel="epoch", ylabel="loss of all training images")
+    right.set(xlabel="epoch", ylabel="accuracy on them, %")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    left.legend(fontsize="small")
+    with atomic_write(HERE / "history.png") as file:
+        figure.savefig(file, dpi=80, format="png")
+
+
+# --- files ---------------------------------------------------------------------------------
+
+
+def _history(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "history.json")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What is in a JSON file."""
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -503,9 +503,9 @@ def density_picture(
 
     figure = Figure(figsize=(8.0, 4.2), dpi=150, layout="constrained")
     axes = figure.subplots()
-    # The peak of a single eigenvalue, smoothed, and a third of it.
-    floor = min(1 / density.size for density in densities.values()) / (width * np.sqrt(2 * np.pi))
-    floor /= 3
+    # A tenth of the peak of a single eigenvalue, whose weight is by chance less than 1 / size.
+    single = min(1 / density.size for density in densities.values())
+    floor = single / (width * np.sqrt(2 * np.pi)) / 10
     top = floor
     for i, (name, density) in enumerate(densities.items()):
         colour = _COLOURS[i % len(_COLOURS)]

@@ -64,6 +64,8 @@ class DataLoss:
         variables: The weights that `L` is a function of; by default all trainable ones. The others
             stay as they are.
         batch_size: Examples that go through the model at once: only memory and time depend on it.
+            What a circuit makes of its weights alone is made once a batch, so that deep circuits
+            want large ones.
 
     Raises:
         TypeError: If the model is no Keras model, or the loss cannot be called.

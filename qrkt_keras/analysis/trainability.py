@@ -461,7 +461,12 @@ def trainability_picture(
     axes.grid(color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    if has_rates:  # of lines and bars, matplotlib lists the lines first
+        handles, labels = [*handles[1:], handles[0]], [*labels[1:], labels[0]]
     axes.legend(
+        handles,
+        labels,
         title="depth" + ("   (rate a qubit)" if has_rates else ""),
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),

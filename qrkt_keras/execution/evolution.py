@@ -262,7 +262,8 @@ class Phases:
 
     def _split(self, x):
         x = _reshape(x, x.shape[0], *self.rows.shape)
-        return x[:, :, 0], x[:, :, 1]
+        # Not slices: the gradient of each would be a whole state, filled up with zeros.
+        return tuple(ops.squeeze(part, 2) for part in ops.split(x, 2, axis=2))
 
     def prepare(self, slots, dtype):
         """The diagonal's two parts, `(copies, leading states, other states, batch)`; None is 0."""

@@ -334,7 +334,8 @@ def test_the_cosine_of_epochs_is_kawases(steps, compiled):
             if epoch % 10 == 5:
                 assert got == 0.0, (epoch, step)
             wanted = 1e-2 / 2 * (1 + math.cos(math.pi * epoch / 5))
-            assert got == pytest.approx(wanted, abs=2e-9), (epoch, step)
+            # Float32 knows up to 5 cycles to 2.4e-7: of 2 pi times that and lr / 2, 7.5e-9.
+            assert got == pytest.approx(wanted, abs=9e-9), (epoch, step)
 
 
 def test_the_optimizer_follows_the_cosine_of_epochs():

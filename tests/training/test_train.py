@@ -600,7 +600,9 @@ def test_with_nothing_held_out_both_splits_are_trained_on_in_stratified_batches(
             seen.append(tuple(part.numpy() for part in data))
             return super().train_step(data)
 
-    model = Watched([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    layers = keras.layers
+    scaled = layers.Rescaling(1e-3)
+    model = Watched([keras.Input((4, 4, 1)), scaled, layers.Flatten(), layers.Dense(3)])
     compile = model.compile
     model.compile = lambda **options: compile(**options | {"run_eagerly": True})
     train, validation = numbered(110), numbered(90, seed=1)

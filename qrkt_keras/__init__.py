@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qrkt_keras import (
+        analysis,
         circuits,
         data,
         execution,
@@ -33,6 +34,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "__version__",
+    "analysis",
     "circuits",
     "data",
     "execution",

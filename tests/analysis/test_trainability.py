@@ -178,7 +178,8 @@ def test_draws_depend_on_the_seed_and_not_on_the_rest(monkeypatch):
 def test_memory_bounds_what_runs_in_one_call(monkeypatch):
     monkeypatch.setattr(trainability, "_ANGLES", 10**9)
     small, large = (
-        trainability._samples_in_a_call(templates.hardware_efficient(n, 2), "state_vector")
+        # Deep enough that no observable's light cone is narrower than the circuit.
+        trainability._samples_in_a_call(templates.hardware_efficient(n, 12), "state_vector")
         for n in (8, 12)
     )
     # States of 2^n amplitudes, in 256 MiB.

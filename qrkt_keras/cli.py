@@ -875,7 +875,7 @@ def _say_results(output: Path, example: str, *, snapshots: bool) -> None:
         "checkpoint.npz": "the state of the training",
     }
     if snapshots:
-        results["snapshots/"] = "the weights before the first epoch and after each"
+        results[f"{SNAPSHOTS}/"] = "the weights before the first epoch and after each"
     _say(f"\nWritten to {output}/", "bold")
     for file, meaning in results.items():
         _say(f"  {file:<16}  {meaning}")
@@ -1427,8 +1427,7 @@ def hessian(
                 "num_iterations": pairs.num_iterations,
                 "is_converged": pairs.is_converged,
             }
-            most = max_iterations if method is Method.POWER else min(max_iterations, loss.size)
-            is_interrupted = not pairs.is_converged and pairs.num_iterations < most
+            is_interrupted = pairs.is_interrupted
         if num_samples and not is_interrupted:
             estimate = analysis.trace(loss, num_samples=num_samples, **shown)
             results["trace"] = {
@@ -1436,7 +1435,7 @@ def hessian(
                 "standard_error": _finite(estimate.standard_error),
                 "num_samples": len(estimate.samples),
             }
-            is_interrupted = len(estimate.samples) < num_samples
+            is_interrupted = estimate.is_interrupted
         density = None
         if num_probes and not is_interrupted:
             density = analysis.spectral_density(
@@ -1446,8 +1445,7 @@ def hessian(
                 "nodes": density.nodes.tolist(),
                 "weights": density.weights.tolist(),
             }
-            asked = (num_probes, min(num_steps, loss.size))
-            is_interrupted = density.nodes.shape != asked
+            is_interrupted = density.is_interrupted
         results = {"command": command, **facts, "seed": seed, **results}
         results["seconds"] = round(time.monotonic() - since, 1)
         written = ["hessian.json"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ class Eigenpairs:
             `value` than that share of it.
         num_iterations: Products with the Hessian that were made.
         is_converged: Whether the tolerance was reached.
+        is_interrupted: Whether an interrupt (Ctrl-C) ended it.
     """
 
     values: np.ndarray
@@ -38,6 +39,7 @@ class Eigenpairs:
     residuals: np.ndarray
     num_iterations: int
     is_converged: bool
+    is_interrupted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +50,13 @@ class TraceEstimate:
         mean: The estimate.
         standard_error: Of the mean; NaN of a single sample.
         samples: `(n,)`, what it is the mean of.
+        is_interrupted: Whether an interrupt (Ctrl-C) ended it.
     """
 
     mean: float
     standard_error: float
     samples: np.ndarray
+    is_interrupted: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +72,7 @@ class SpectralDensity:
         weights: `(probes, steps)`, at least 0; each probe's add up to 1. A probe that needed fewer
             steps to be exact is filled up with weights of 0.
         size: The number of weights, and of eigenvalues.
+        is_interrupted: Whether an interrupt (Ctrl-C) ended it.
 
     Example:
 
@@ -82,6 +87,7 @@ class SpectralDensity:
     nodes: np.ndarray
     weights: np.ndarray
     size: int
+    is_interrupted: bool = False
 
     @property
     def largest(self) -> float:
@@ -186,6 +192,7 @@ def power_iteration(
         except KeyboardInterrupt:
             if found is None:
                 raise
+            found = replace(found, is_interrupted=True)
     return found
 
 
@@ -262,6 +269,7 @@ def lanczos(
                 raise
             # Interrupted between two products, or before there were enough for all.
             found = _ritz_pairs(krylov, num_eigenvalues, tolerance)
+            found = replace(found, is_interrupted=True)
     return found
 
 
@@ -299,6 +307,7 @@ def trace(
     num_samples = positive_integer("num_samples", num_samples)
     random = np.random.default_rng(seed)
     samples: list[float] = []
+    is_interrupted = False
     with shown("trace", num_samples, progress) as show:
         try:
             while len(samples) < num_samples:
@@ -308,9 +317,10 @@ def trace(
         except KeyboardInterrupt:
             if not samples:
                 raise
+            is_interrupted = True
     number = len(samples)
     error = np.std(samples, ddof=1) / np.sqrt(number) if number > 1 else np.nan
-    return TraceEstimate(float(np.mean(samples)), float(error), np.array(samples))
+    return TraceEstimate(float(np.mean(samples)), float(error), np.array(samples), is_interrupted)
 
 
 def spectral_density(
@@ -359,6 +369,7 @@ def spectral_density(
     random = np.random.default_rng(seed)
     done: list[tuple[np.ndarray, np.ndarray]] = []
     krylov: _Krylov | None = None
+    is_interrupted = False
     with shown("spectral density", num_probes * num_steps, progress) as show:
         try:
             for probe in range(num_probes):
@@ -371,10 +382,11 @@ def spectral_density(
         except KeyboardInterrupt:
             if krylov is None:
                 raise
+            is_interrupted = True
             if not done:
                 done.append(_quadrature(krylov, len(krylov.basis)))
     nodes, weights = zip(*done, strict=True)
-    return SpectralDensity(np.array(nodes), np.array(weights), loss.size)
+    return SpectralDensity(np.array(nodes), np.array(weights), loss.size, is_interrupted)
 
 
 class _Krylov(NamedTuple):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from qrkt_keras.layers.diff_augment import check_images
 from qrkt_keras.layers.projection import positive_integer
 
 
@@ -65,11 +66,7 @@ class ImagePatches(keras.layers.Layer):
         self.built = True
 
     def _grid(self, input_shape: tuple[int | None, ...]) -> tuple[int, int]:
-        if len(input_shape) != 4 or None in input_shape[1:]:
-            raise ValueError(
-                "Images must be (batch, height, width, channels), of known size. "
-                f"Received: input shape {tuple(input_shape)}"
-            )
+        check_images(input_shape)
         return patch_grid(input_shape[1:3], self.patch_size, self.stride)
 
     def call(self, inputs: Any) -> Any:

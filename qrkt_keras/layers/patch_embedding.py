@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from qrkt_keras.layers.diff_augment import check_images
 from qrkt_keras.layers.image_patches import cut_patches
 from qrkt_keras.layers.projection import dropout_rate, positive_integer
 
@@ -107,11 +108,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     def _grid(self, input_shape: tuple[int | None, ...]) -> tuple[int, int]:
         """Returns the number of patches down and across."""
-        if len(input_shape) != 4 or None in input_shape[1:]:
-            raise ValueError(
-                "Images must be (batch, height, width, channels), of known size. "
-                f"Received: input shape {tuple(input_shape)}"
-            )
+        check_images(input_shape)
         return grid_of_patches(input_shape[1:3], self.patch_size, self.stride)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

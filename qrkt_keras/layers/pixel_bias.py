@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from qrkt_keras.layers.diff_augment import check_images
+
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
 class PixelBias(keras.layers.Layer):
@@ -37,11 +39,7 @@ class PixelBias(keras.layers.Layer):
         super().__init__(**{**kwargs, "autocast": False})
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 4 or None in input_shape[1:]:
-            raise ValueError(
-                "Images must be (batch, height, width, channels), of known size. "
-                f"Received: input shape {tuple(input_shape)}"
-            )
+        check_images(input_shape)
         float64 = self.dtype_policy.variable_dtype == "float64"
         self.bias = self.add_weight(
             name="bias",

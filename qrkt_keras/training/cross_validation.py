@@ -17,7 +17,7 @@ from qrkt_keras import data as datasets
 from qrkt_keras.training.job import several_models, without_nan, write_json
 from qrkt_keras.training.recipes import Recipe
 from qrkt_keras.training.reports import folds_picture
-from qrkt_keras.training.train import Arrays, TrainingResult, fit
+from qrkt_keras.training.train import Arrays, TrainingResult, fit, joined
 
 MEASURES = ("accuracy", "macro_f1", "macro_auc", "loss")
 
@@ -206,11 +206,8 @@ def _pooled(
             f"data must have the split train{' and test' * test}, and may have validation. "
             f"Received: {sorted(data)}"
         )
-    pooled = [data[split] for split in ("train", "validation") if split in data]
-    examples, labels = (
-        np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*pooled, strict=True)
-    )
-    return (examples, labels), {"test": data["test"]} if test else {}
+    pool = joined(data[split] for split in ("train", "validation") if split in data)
+    return pool, {"test": data["test"]} if test else {}
 
 
 def _stratified_folds(

@@ -223,7 +223,7 @@ def fit(
     splits, names = _splits(data, label_names, reading, takes_texts=takes_texts)
     evaluated = "validation"
     if not recipe.hold_out:
-        evaluated, splits = "train", _joined(splits)
+        evaluated, splits = "train", _held_in(splits)
     lengths = None
     if takes_texts:
         splits = _vectorized(model, splits)
@@ -420,11 +420,16 @@ def _splits(
     return splits, label_names
 
 
-def _joined(splits: Mapping[str, Arrays]) -> dict[str, Arrays]:
+def joined(splits: Iterable[Arrays]) -> Arrays:
+    """Examples and labels of several splits, one after the other."""
+    examples, labels = zip(*splits, strict=True)
+    return np.concatenate(examples), np.concatenate(labels)
+
+
+def _held_in(splits: Mapping[str, Arrays]) -> dict[str, Arrays]:
     """The splits, with nothing held out of training."""
-    both = zip(*(splits[name] for name in _SEEN), strict=True)
-    held_in = tuple(np.concatenate(parts) for parts in both)
-    return {"train": held_in, **{name: splits[name] for name in splits if name not in _SEEN}}
+    others = {name: splits[name] for name in splits if name not in _SEEN}
+    return {"train": joined(splits[name] for name in _SEEN), **others}
 
 
 def _vectorized(model: keras.Model, splits: Mapping[str, Arrays]) -> dict[str, Arrays]:

@@ -233,6 +233,7 @@ def test_interrupted_power_iteration():
     pair = power_iteration(loss, tolerance=1e-9, **quiet)
     whole = power_iteration(Quadratic(hessian), max_iterations=4, tolerance=1e-9, **quiet)
     assert pair.num_iterations == 4 and not pair.is_converged
+    assert pair.is_interrupted and not whole.is_interrupted
     assert pair.values == whole.values and pair.residuals == whole.residuals
     assert pair.residuals == pytest.approx(residuals(hessian, pair))
 
@@ -248,6 +249,7 @@ def test_interrupted_lanczos(products, number):
     # No less converged than a whole iteration of that length.
     whole = lanczos(Quadratic(hessian), number, max_iterations=products, **quiet)
     np.testing.assert_allclose(pairs.values, whole.values)
+    assert pairs.is_interrupted and not whole.is_interrupted
 
 
 def test_interrupted_trace():
@@ -256,6 +258,7 @@ def test_interrupted_trace():
     whole = trace(Quadratic(hessian), num_samples=30, **quiet)
     np.testing.assert_array_equal(estimate.samples, whole.samples[:7])
     assert estimate.mean == pytest.approx(whole.samples[:7].mean())
+    assert estimate.is_interrupted and not whole.is_interrupted
 
 
 @pytest.mark.parametrize(("products", "probes", "steps"), [(13, 2, 5), (10, 2, 5), (3, 1, 3)])
@@ -266,6 +269,7 @@ def test_interrupted_density(products, probes, steps):
     whole = spectral_density(Quadratic(hessian), num_steps=steps, num_probes=4, **quiet)
     np.testing.assert_allclose(density.nodes, whole.nodes[:probes])
     np.testing.assert_allclose(density.weights, whole.weights[:probes])
+    assert density.is_interrupted and not whole.is_interrupted
 
 
 SOLVERS = [power_iteration, lanczos, trace, spectral_density]

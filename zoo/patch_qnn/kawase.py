@@ -250,22 +250,21 @@ def _eigenvalues(found: analysis.Eigenpairs) -> dict[str, Any]:
         "num_iterations": found.num_iterations,
         "is_converged": bool(found.is_converged),
     }
-    # What is returned early was interrupted.
-    if not found.is_converged and found.num_iterations < MAX_ITERATIONS:
+    if found.is_interrupted:
         raise KeyboardInterrupt(f"Interrupted. So far: {told}")
     return told
 
 
 def _trace(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
     found = analysis.trace(loss, num_samples=work.samples, seed=SEED)
-    if len(found.samples) < work.samples:
+    if found.is_interrupted:
         raise KeyboardInterrupt(f"Interrupted. So far: {found.mean} of {len(found.samples)}")
     return {"trace": found.mean, "standard_error": found.standard_error, "samples": work.samples}
 
 
 def _density(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
     found = analysis.spectral_density(loss, num_steps=work.steps, num_probes=work.probes, seed=SEED)
-    if found.nodes.shape != (work.probes, min(work.steps, loss.size)):
+    if found.is_interrupted:
         raise KeyboardInterrupt("Interrupted, before all probes were done.")
     return {"nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
 

@@ -156,7 +156,7 @@ class Block:
         if slots[0].shape[1] == 1 and moved[0].shape[1] > _MANY:
             result = ops.expand_dims(ops.einsum("cqip,cqjp->cij", *moved), 1)
         else:
-            result = ops.einsum("cqip,cqjp->cqij", *moved)
+            result = _outer_sum(*moved)
             if slots[0].shape[1] != result.shape[1]:
                 result = ops.sum(result, axis=1, keepdims=True)
         return by_state, (result,)
@@ -170,6 +170,23 @@ def _product_of(matrix, x):
         product = ops.matmul(ops.reshape(matrix, (size, size)), ops.reshape(x, (size, -1)))
         return ops.reshape(product, (1, 1, size, -1))
     return ops.matmul(matrix, x)
+
+
+def _outer_sum(x, y):
+    """`x y^T` of states' parts, `(copies, others, d, columns)`."""
+    if keras.backend.backend() == "torch":
+        return ops.einsum("cqip,cqjp->cqij", x, y)
+
+    # A backend's own gradient by y would be made transposed, and a state be turned round again.
+    @ops.custom_gradient
+    def run(x, y):
+        def backward(*arguments, upstream=None):
+            cotangent = arguments[0] if upstream is None else upstream
+            return ops.matmul(cotangent, y), ops.matmul(ops.swapaxes(cotangent, -1, -2), x)
+
+        return ops.einsum("cqip,cqjp->cqij", x, y), backward
+
+    return run(x, y)
 
 
 @dataclass(frozen=True, eq=False)

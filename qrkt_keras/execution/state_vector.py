@@ -14,7 +14,7 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Unitary
 from qrkt_keras.execution import evolution, spins
-from qrkt_keras.execution.angles import Angles, select
+from qrkt_keras.execution.angles import Angles, neighbours, select
 from qrkt_keras.execution.chunks import in_chunks
 from qrkt_keras.execution.contract import fill, lowered
 from qrkt_keras.execution.errors import UnsupportedCircuitError
@@ -290,7 +290,8 @@ class StateVector:
         how = self._how(operations, size, weights.shape[0])
         columns = evolution.evolve(columns, operations, flat, how)
         columns = ops.reshape(columns, (-1, first, 2, last, first, last))
-        times_i = ops.stack([-columns[:, :, 1], columns[:, :, 0]], axis=2)
+        real, imag = ops.split(columns, 2, axis=2)
+        times_i = ops.concatenate([-imag, real], axis=2)
         matrix = ops.stack([columns, times_i], axis=5)
         return ops.reshape(matrix, (-1, 1, 2 * size, 2 * size))
 
@@ -579,7 +580,7 @@ class _MatrixSource:
             return made[key][self._indices[0]]
         first, last = self._indices[0], self._indices[-1] + 1
         if self._indices == list(range(first, last)):
-            return stack if last - first == stack.shape[0] else stack[first:last]
+            return neighbours(stack, first, last, axis=0)
         return ops.take(stack, np.array(self._indices, dtype="int32"), axis=0)
 
 

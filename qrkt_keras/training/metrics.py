@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ class Scores:
         macro_f1: Mean of the classes' F1, over the classes that occur or are predicted.
         macro_auc: Mean of the classes' one-vs-rest areas under the ROC curve, over the classes of
             which there are both positives and negatives; NaN without such a class.
-        loss: Mean cross-entropy in nats.
+        loss: Mean cross-entropy in nats; infinite where a right class has probability 0.
         confusion: `confusion[i][j]` examples of class `i` were taken for class `j`.
     """
 
@@ -30,9 +31,13 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON can hold them; NaN becomes `None`."""
+        """The fields by name, as JSON can hold them; what is not finite becomes `None`."""
         fields = dataclasses.asdict(self)
-        return {name: None if value != value else value for name, value in fields.items()}
+        # A confusion matrix is whole numbers.
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in fields.items()
+        }
 
 
 def classification_scores(labels: np.ndarray, probabilities: np.ndarray) -> Scores:

@@ -81,7 +81,9 @@ def test_one_class_only_has_no_auc():
 
 
 def test_an_impossible_right_class_is_an_infinite_loss():
-    assert classification_scores([0], [[0.0, 1.0]]).loss == math.inf
+    scores = classification_scores([0], [[0.0, 1.0]])
+    assert scores.loss == math.inf
+    assert json.loads(json.dumps(scores.to_dict(), allow_nan=False))["loss"] is None
 
 
 def test_scores_as_json():

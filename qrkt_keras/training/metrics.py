@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
+
+from qrkt_keras.training.job import without_nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON can hold them; what is not finite becomes `None`."""
         fields = dataclasses.asdict(self)
-        # A confusion matrix is whole numbers.
         return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            name: without_nan([value])[0] if isinstance(value, float) else value
             for name, value in fields.items()
         }
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -152,6 +153,16 @@ class TestThePackagedOnes:
         root = Path(presets.__file__).parent
         names = {path.name for path in root.glob("*/presets/*/*")}
         assert names <= {"config.json", "recipe.json", "metadata.json", "model.weights.h5"}
+
+    def test_commands_name_no_path_of_one_machine(self):
+        files = Path(presets.__file__).parent.glob("*/presets/*/metadata.json")
+        commands = {
+            path.parent.name: json.loads(path.read_text(encoding="utf-8"))["command"]
+            for path in files
+        }
+        assert "patch_qnn_p4_d50_mnist" in commands
+        for command in commands.values():
+            assert not [word for word in shlex.split(command) if Path(word).is_absolute()]
 
 
 class TestRoundTrip:

@@ -234,6 +234,7 @@ def test_list_shows_the_published_counts():
         for blocks, number in by_blocks.items():
             told = ["PatchQNN", "mnist", f"{number + 196:,}", str(8 * patches)]
             assert rows[f"patch_qnn_p{patches}_d{blocks}_mnist"][:4] == told
+    assert rows["patch_qnn_40k_mnist"][:4] == ["PatchQNN", "mnist", "39,684", "96"]
 
 
 def test_list_takes_a_pattern():

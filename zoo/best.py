@@ -4,14 +4,15 @@
     python zoo/best.py qvit_10k_mnist            # 15 runs, seven to twenty minutes each
     python zoo/best.py qvit_20k_cifar10          # 15 runs, ten to thirty minutes each
     python zoo/best.py qtext_120k_imdb           # 12 runs: the matched twin is the twin
+    python zoo/best.py patch_qnn_40k_mnist       # 9 runs of about half an hour on two cores
     python zoo/best.py qvit_3k_mnist --report    # runs nothing
     python zoo/best.py qvit_3k_mnist --package   # puts the weights of seed 0 into the package too
 
 The runs are those of `qrkt compare --models NAME --controls twin matched identity frozen --output
-runs/NAME --resume`; what is finished is not run again, what was interrupted is continued. Rows go
-into zoo/results.csv, where those of runs that are elsewhere stay. The table goes into the card of
-the model's family, zoo/FAMILY/README.md, between the comments that name the preset; the curves, of
-the runs that are here, go beside it.
+runs/NAME --resume`, with the controls that the model has; what is finished is not run again, what
+was interrupted is continued. Rows go into zoo/results.csv, where those of runs that are elsewhere
+stay. The table goes into the card of the model's family, zoo/FAMILY/README.md, between the comments
+that name the preset; the curves, of the runs that are here, go beside it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 
 from qrkt_keras import zoo
 from qrkt_keras.zoo import runs
-from qrkt_keras.zoo.controls import CONTROLS, FORMS
+from qrkt_keras.zoo.controls import CONTROLS, FORMS, controls_of
+from qrkt_keras.zoo.presets import model_classes
 
 HERE = Path(__file__).parent
 SEEDS = (0, 1, 2)
@@ -33,6 +35,7 @@ PRINTED = {
     "qvit_10k_mnist": "10,112 parameters, 97.98 %",
     "qvit_20k_cifar10": "20,590 parameters, 34 %",
     "qtext_120k_imdb": "243,896 parameters, 85 %; CLAQS 87.08 %",
+    "patch_qnn_40k_mnist": "40,448 angles, 98.40 %; 155,648 angles, 98.54 %",
 }
 
 
@@ -41,19 +44,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", choices=PRINTED)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-    parser.add_argument("--controls", nargs="*", choices=CONTROLS, default=[*CONTROLS])
+    parser.add_argument("--controls", nargs="*", choices=CONTROLS, help="by default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--package", action="store_true", help="put seed 0 into the package")
     options = parser.parse_args()
     name = options.preset
-    family = name.split("_")[0]
+    preset = zoo.read_preset(name)
+    family = preset.folder.parents[1].name
+    controls = options.controls
+    if controls is None:
+        controls = controls_of(model_classes()[preset.class_name])
     output = options.runs / name
     if not options.report:
         zoo.compare(
             [name],
             output_dir=output,
-            controls=options.controls,
+            controls=controls,
             seeds=options.seeds,
             # It halves a step on images; on texts every width of a batch would be compiled anew.
             xla=family == "qvit",

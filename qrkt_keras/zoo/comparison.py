@@ -10,7 +10,7 @@ import os
 import shlex
 import statistics
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from qrkt_keras.training import (
     fit,
 )
 from qrkt_keras.training.job import several_models
-from qrkt_keras.zoo.controls import CONTROLS, FORMS, matched_widths
+from qrkt_keras.zoo.controls import CONTROLS, FORMS, controls_of, matched_widths
 from qrkt_keras.zoo.examples import Examples, examples_for
 from qrkt_keras.zoo.presets import Preset, from_preset, model_classes, read_preset
 from qrkt_keras.zoo.runs import (
@@ -426,13 +426,8 @@ def _check_class(source: Preset, preset: str | os.PathLike[str], controls: Seque
             raise ValueError(
                 f"The control {control} ({FORMS[control].title}) is of models with the arguments "
                 f"{', '.join(FORMS[control].needs)}, and this one has not {', '.join(missing)}; "
-                f"its controls are {', '.join(_controls_of(taken))}. {received}"
+                f"its controls are {', '.join(controls_of(model_class))}. {received}"
             )
-
-
-def _controls_of(arguments: Collection[str]) -> list[str]:
-    """The controls of a model that has these arguments."""
-    return [name for name, control in CONTROLS.items() if {*control.needs} <= {*arguments}]
 
 
 def _check_terms(forms: Sequence[_Form]) -> None:

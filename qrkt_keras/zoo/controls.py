@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,22 @@ CONTROLS = {
 
 # The model itself, and what it is compared with.
 FORMS = {"quantum": Control("quantum"), **CONTROLS}
+
+
+def controls_of(model_class: type) -> list[str]:
+    """The controls that models of a class can be had as, those of `CONTROLS` that fit.
+
+    Args:
+        model_class: The class of a model with circuits.
+
+    Example:
+
+    >>> from qrkt_keras import zoo
+    >>> controls_of(zoo.PatchQNN)
+    ['twin', 'frozen']
+    """
+    taken = inspect.signature(model_class).parameters.keys()
+    return [name for name, control in CONTROLS.items() if taken >= {*control.needs}]
 
 
 def matched_widths(source: Preset, **overrides: Any) -> dict[str, int]:

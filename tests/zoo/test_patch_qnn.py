@@ -192,7 +192,18 @@ class TestCounts:
 
     def test_they_are_all(self):
         names = {f"patch_qnn_p{patches}_d{blocks}_mnist" for patches, blocks, _ in PRINTED}
-        assert names <= set(zoo.list_presets("patch_qnn*"))
+        assert {*zoo.list_presets("patch_qnn*")} == names | {"patch_qnn_40k_mnist"}
+
+    def test_ours_has_no_more_weights_than_the_printed_one_that_it_is_compared_with(self):
+        model = PatchQNN.from_preset("patch_qnn_40k_mnist", load_weights=False)
+        assert (model.num_patches, model.num_qubits_per_circuit, model.num_blocks) == (16, 6, 65)
+        assert model.num_circuit_weights == 16 * (6 * 65 * 6 + 2 * 64) <= 40_448
+        # What is classical of it is scale and biases, as in the source.
+        assert model.scale == 100.0
+        assert model.count_params() == model.num_circuit_weights + 14 * 14
+        recipe = zoo.read_preset("patch_qnn_40k_mnist").recipe
+        # Chosen on images that it is not trained with, unlike the source's.
+        assert recipe.hold_out and recipe.monitor.startswith("val_")
 
     def test_the_circuits_that_run(self, monkeypatch):
         """Counted where they are executed: rows times copies."""

@@ -12,6 +12,7 @@ import numpy as np
 from qrkt_keras.execution import tfq
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.training.moments import exact_moments
 
 # The loss of one batch: `(y_true, y_pred)` to a value an example, or to their mean.
 LossFunction = keras.losses.Loss | Callable[[Any, Any], Any]
@@ -245,7 +246,8 @@ class DataLoss:
     def _batch_loss(self, examples: Any, labels: Any) -> Any:
         import tensorflow as tf
 
-        outputs = self.model(examples, training=False)
+        with exact_moments():
+            outputs = self.model(examples, training=False)
         if not tf.is_tensor(outputs):
             raise ValueError(f"The model must have one output. Received: {type(outputs).__name__}")
         # As Keras does, the loss of half-precision outputs is computed in float32.
@@ -278,7 +280,9 @@ class DataLoss:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(watched)
                 loss = self._batch_loss(examples, labels)
-            return tape.gradient(loss, watched, unconnected_gradients=zero)
+            slopes = tape.gradient(loss, watched, unconnected_gradients=zero)
+            # Those of an Embedding are slices of it, which have no derivative.
+            return [tf.convert_to_tensor(slope) for slope in slopes]
 
         @tf.function
         def gradient(examples: Any, labels: Any) -> Any:

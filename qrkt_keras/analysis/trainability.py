@@ -335,7 +335,9 @@ def _of_model(
                 )
             value = tf.reduce_mean(outputs)
         zero = tf.UnconnectedGradients.ZERO
-        return tape.gradient(value, watched, unconnected_gradients=zero)
+        slopes = tape.gradient(value, watched, unconnected_gradients=zero)
+        # Those of an Embedding are slices of it.
+        return [tf.convert_to_tensor(slope) for slope in slopes]
 
     before = None
     for fresh in models:

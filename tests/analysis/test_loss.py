@@ -5,6 +5,7 @@ import pytest
 from qrkt_keras.analysis import DataLoss, circuit_variables
 from qrkt_keras.circuits import templates
 from qrkt_keras.layers import PQC
+from qrkt_keras.zoo import QText, QViT
 
 
 def linear(dtype, batch_size=3, units=2):
@@ -127,6 +128,55 @@ def test_circuits_against_central_differences(num_blocks, num_qubits, num_exampl
     found = loss.hessian_vector_product(vector)
     assert np.abs(found).max() > 0.01
     np.testing.assert_allclose(found, product, atol=1e-8)
+
+
+def normalised(layer):
+    inputs = keras.Input((3, 4), dtype="float64")
+    x = layer(keras.layers.Dense(4, dtype="float64")(inputs))
+    x = keras.layers.Flatten(dtype="float64")(keras.layers.Activation("tanh", dtype="float64")(x))
+    return keras.Model(inputs, keras.layers.Dense(3, dtype="float64")(x)), inputs.shape[1:]
+
+
+def vision_transformer(**changes):
+    shape = {"hidden_dim": 4, "num_heads": 2, "mlp_dim": 4, "dtype": "float64"}
+    blocks = {"num_encoder_blocks": 1, "num_ode_blocks": 1, "num_decoder_blocks": 1}
+    model = QViT((4, 4, 1), 3, patch_size=2, **shape, **blocks, **changes)
+    return model, model.image_shape
+
+
+def text_classifier():
+    shape = {"vocab_size": 9, "max_length": 3, "hidden_dim": 4, "num_heads": 2, "mlp_dim": 4}
+    blocks = {"num_encoder_blocks": 1, "num_ode_blocks": 1, "num_decoder_blocks": 1}
+    model = QText(**shape, **blocks, dtype="float64")
+    return model, None
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: normalised(keras.layers.LayerNormalization(dtype="float64")),
+        lambda: normalised(keras.layers.GroupNormalization(2, dtype="float64")),
+        lambda: normalised(keras.layers.BatchNormalization(dtype="float64")),
+        lambda: normalised(keras.layers.RMSNormalization(dtype="float64")),
+        lambda: vision_transformer(quantum=False),
+        vision_transformer,
+        text_classifier,
+    ],
+    ids=["layer", "group", "batch", "rms", "twin", "QViT", "QText"],
+)
+def test_normalisations_and_embeddings_against_central_differences(build):
+    """TensorFlow's own moments have first derivatives alone, and an embedding's are slices."""
+    keras.utils.set_random_seed(0)
+    model, shape = build()
+    random = np.random.RandomState(0)
+    x = random.randint(1, 9, (5, 3)) if shape is None else random.rand(5, *shape)
+    loss = DataLoss(model, x, random.randint(0, model.output_shape[-1], 5))
+    point, vector, step = loss.point(), random.randn(loss.size), 1e-6
+    found = loss.hessian_vector_product(vector)
+    ahead, behind = (loss.gradient(point + sign * step * vector) for sign in (1, -1))
+    assert np.abs(found).max() > 0.1
+    product = (ahead - behind) / (2 * step)
+    np.testing.assert_allclose(found, product, atol=1e-7 * np.abs(product).max())
 
 
 @pytest.fixture(scope="module")

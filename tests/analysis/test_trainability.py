@@ -246,6 +246,26 @@ def test_a_model_with_a_circuit_and_random_examples():
         variance(build, 3, parameter=angles + kernel + 2, **options)
 
 
+def test_a_model_with_an_embedding():
+    """Its gradient is by slices: a token's row has the weight times the token's share."""
+
+    def build(width, depth):
+        tokens = keras.Input((4,), dtype="int32")
+        kernel = keras.initializers.RandomUniform(-1.0, 1.0)
+        rows = keras.layers.Embedding(5, 1)(tokens)
+        return keras.Model(
+            tokens, keras.layers.Dense(1, use_bias=False, kernel_initializer=kernel)(rows)
+        )
+
+    number = 100
+    options = {"num_samples": number, "inputs": lambda model: np.array([[0, 1, 1, 3]])}
+    # Tokens 2 and 4 do not occur, so their weights do not count.
+    for parameter, share in enumerate([1 / 4, 1 / 2, 1 / 4]):
+        value, _ = variance(build, 1, parameter=parameter, **options)
+        expected = share**2 * math.sqrt((1 / 5 - 1 / 9) / number)
+        assert abs(value - share**2 / 3) <= SIGMAS * expected
+
+
 # --- what is refused -----------------------------------------------------------------------
 
 

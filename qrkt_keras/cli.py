@@ -1423,29 +1423,35 @@ def hessian(
             results |= {
                 "method": str(method),
                 "eigenvalues": pairs.values.tolist(),
-                "residuals": pairs.residuals.tolist(),
+                "residuals": [_finite(one) for one in pairs.residuals.tolist()],
                 "num_iterations": pairs.num_iterations,
                 "is_converged": pairs.is_converged,
             }
             is_interrupted = pairs.is_interrupted
-        if num_samples and not is_interrupted:
-            estimate = analysis.trace(loss, num_samples=num_samples, **shown)
-            results["trace"] = {
-                "mean": estimate.mean,
-                "standard_error": _finite(estimate.standard_error),
-                "num_samples": len(estimate.samples),
-            }
-            is_interrupted = estimate.is_interrupted
         density = None
-        if num_probes and not is_interrupted:
-            density = analysis.spectral_density(
-                loss, num_steps=num_steps, num_probes=num_probes, **shown
-            )
-            results["density"] = {
-                "nodes": density.nodes.tolist(),
-                "weights": density.weights.tolist(),
-            }
-            is_interrupted = density.is_interrupted
+        try:
+            if num_samples and not is_interrupted:
+                estimate = analysis.trace(loss, num_samples=num_samples, **shown)
+                results["trace"] = {
+                    "mean": estimate.mean,
+                    "standard_error": _finite(estimate.standard_error),
+                    "num_samples": len(estimate.samples),
+                }
+                is_interrupted = estimate.is_interrupted
+            if num_probes and not is_interrupted:
+                density = analysis.spectral_density(
+                    loss, num_steps=num_steps, num_probes=num_probes, **shown
+                )
+                results["density"] = {
+                    "nodes": density.nodes.tolist(),
+                    "weights": density.weights.tolist(),
+                }
+                is_interrupted = density.is_interrupted
+        except KeyboardInterrupt:
+            # In the first product of a part: the parts before it are finished.
+            if "eigenvalues" not in results and "trace" not in results:
+                raise
+            is_interrupted = True
         results = {"command": command, **facts, "seed": seed, **results}
         results["seconds"] = round(time.monotonic() - since, 1)
         written = ["hessian.json"]
@@ -1475,7 +1481,8 @@ def _hessian_table(results: Mapping[str, Any]) -> Table:
     table = _table("", "value", "residual")
     pairs = zip(results.get("eigenvalues", ()), results.get("residuals", ()), strict=True)
     for number, (value, residual) in enumerate(pairs, start=1):
-        table.add_row(f"eigenvalue {number}", f"{value:.4g}", f"{residual:.1e}")
+        told = "infinite" if residual is None else f"{residual:.1e}"
+        table.add_row(f"eigenvalue {number}", f"{value:.4g}", told)
     if "trace" in results:
         estimate = results["trace"]
         error = estimate["standard_error"]

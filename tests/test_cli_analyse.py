@@ -198,6 +198,25 @@ def test_an_interrupted_hessian_keeps_what_it_found(twin, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["hessian.json"]
 
 
+@pytest.mark.parametrize("part", ["trace", "density"])
+def test_a_hessian_interrupted_between_two_parts_keeps_the_first(twin, tmp_path, part):
+    words = ("--examples", 50, "--max-iterations", 3, "--output", tmp_path, "--quiet")
+    with interrupted("hessian_vector_product", 4):
+        finished = qrkt("analyse", "hessian", twin, *words, f"--{part}", 2)
+    assert finished.exit_code == 130
+    assert "Interrupted" in finished.stderr
+    found = results(tmp_path, "hessian")
+    assert found["num_iterations"] == 3 and len(found["eigenvalues"]) == 1
+    assert part not in found
+
+
+def test_a_hessian_interrupted_at_once_writes_nothing(twin, tmp_path):
+    words = ("--examples", 50, "--eigenvalues", 0, "--output", tmp_path / "out", "--quiet")
+    with interrupted("hessian_vector_product", 1):
+        finished = qrkt("analyse", "hessian", twin, *words, "--trace", 2)
+    assert finished.exit_code == 130 and not (tmp_path / "out").exists()
+
+
 def test_an_eigenvalue_that_is_not_exact_yet_is_told(twin, tmp_path):
     words = ("--examples", 50, "--max-iterations", 2, "--output", tmp_path, "--quiet")
     finished = qrkt("analyse", "hessian", twin, *words)

@@ -30,7 +30,8 @@ class Eigenpairs:
         residuals: `(k,)`, `|H v - value v| / |value|`: an eigenvalue of H is no farther from
             `value` than that share of it.
         num_iterations: Products with the Hessian that were made.
-        is_converged: Whether the tolerance was reached.
+        is_converged: Whether the tolerance was reached: by all residuals of `lanczos`, by the change
+            of the value alone of `power_iteration`.
         is_interrupted: Whether an interrupt (Ctrl-C) ended it.
     """
 
@@ -178,7 +179,7 @@ def power_iteration(
                 residuals = _residuals([value], vector[None], product[None])
                 if found is None:
                     # An eigenvector, of a Hessian that is zero for one, needs no second product.
-                    is_converged = residuals[0] == 0
+                    is_converged = bool(residuals[0] == 0)
                 else:
                     change = abs(value - found.values[0])
                     is_converged = bool(change <= tolerance * abs(value))
@@ -210,7 +211,7 @@ def lanczos(
     Ritz pairs of the Krylov space of a random vector, with all its vectors orthogonalised anew in
     every step (Golub and Van Loan, *Matrix Computations*, section 10.3), until the residuals of all
     that are asked for are below the tolerance. Of an eigenvalue that occurs several times, one
-    vector is found.
+    vector is found, and others only where the Krylov space ends before.
 
     Args:
         loss: The loss, at the weights that its model has.

@@ -80,9 +80,10 @@ def test_power_iteration_stops_by_the_eigenvalues_change():
 
 
 def test_power_iteration_that_does_not_end():
-    # Two eigenvalues of one magnitude: there is no vector to go to, and the residual says so.
+    # Two eigenvalues of one magnitude: there is no vector to go to. The value does not change, so
+    # it stops by the source's criterion, and the residual says what it is worth.
     pair = power_iteration(Quadratic(np.diag([3.0, -3.0])), max_iterations=7, **quiet)
-    assert pair.num_iterations == 7 or pair.residuals[0] > 0.1
+    assert pair.num_iterations == 2 and pair.is_converged and pair.residuals[0] > 1
     short = power_iteration(Quadratic(symmetric()), max_iterations=3, tolerance=1e-9, **quiet)
     assert short.num_iterations == 3 and not short.is_converged and short.residuals[0] > 1e-3
 

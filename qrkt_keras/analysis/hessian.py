@@ -30,8 +30,8 @@ class Eigenpairs:
         residuals: `(k,)`, `|H v - value v| / |value|`: an eigenvalue of H is no farther from
             `value` than that share of it.
         num_iterations: Products with the Hessian that were made.
-        is_converged: Whether the tolerance was reached, by all residuals (`lanczos`) or by the change
-            of the value alone (`power_iteration`).
+        is_converged: Whether the tolerance was reached, by all residuals (`lanczos`) or by the
+            change of the value alone (`power_iteration`).
         is_interrupted: Whether an interrupt (Ctrl-C) ended it.
     """
 

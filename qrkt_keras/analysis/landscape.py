@@ -42,6 +42,9 @@ _LINE = 1e-6
 # The same loss on another machine, or another engine, differs by less than this; another loss does
 # not.
 _SAME_VALUE = 1e-3
+# Of a plane's lengths: principal components are found anew, and the number of threads alone changes
+# their last bits.
+_SAME_PLANE = 1e-6
 
 # From this ratio of the largest to the smallest loss on, contours are spaced by factors.
 _LOG_SPACED = 10.0
@@ -401,8 +404,9 @@ def scan(
     Raises:
         ValueError: If the plane is of another number of weights, an axis is not increasing, an
             argument is out of range, or `checkpoint` exists and `resume` is not asked for.
-        CheckpointError: If the checkpoint is damaged, or is of another plane, other axes, data or
-            fixed weights, or another loss.
+        CheckpointError: If the checkpoint is damaged, or is of another plane or other axes (a
+            millionth makes no difference: the scan goes on with its own), other data or fixed
+            weights, or another loss.
         ScanInterrupted: On an interrupt (ctrl-C), with the way to continue.
 
     Example:
@@ -427,12 +431,14 @@ def scan(
     values, done = np.full(len(axes["y"]) * len(axes["x"]), np.nan), 0
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
-        identity = _identity(loss, plane, axes)
+        identity = _identity(loss)
         if checkpoint.exists():
-            values, done = _read(checkpoint, identity, loss, plane, axes, resume=resume)
+            plane, axes, values, done = _read(
+                checkpoint, identity, loss, plane, axes, resume=resume
+            )
         else:
             # From here on it can be continued; a folder that is not there is noticed now.
-            _write(checkpoint, identity, values, done)
+            _write(checkpoint, identity, plane, axes, values, done)
     saved = time.monotonic()
     try:
         with shown("scan", len(values), progress, done=done) as show:
@@ -445,7 +451,7 @@ def scan(
                 if checkpoint is not None and (
                     is_row or now - saved > _SECONDS_BETWEEN_CHECKPOINTS
                 ):
-                    _write(checkpoint, identity, values, done)
+                    _write(checkpoint, identity, plane, axes, values, done)
                     saved = now
     except KeyboardInterrupt:
         told = f"Interrupted after {done} of {len(values)} points. "
@@ -453,7 +459,7 @@ def scan(
             raise ScanInterrupted(
                 f"{told}They are lost: a scan with checkpoint= can be continued."
             ) from None
-        _write(checkpoint, identity, values, done)
+        _write(checkpoint, identity, plane, axes, values, done)
         raise ScanInterrupted(
             f"{told}The scan is safe in {checkpoint}; continue it with the same call and "
             "resume=True (on the command line: --resume)."
@@ -496,14 +502,12 @@ def _place(axes: dict[str, np.ndarray], number: int) -> tuple[float, float]:
     return axes["x"][column], axes["y"][row]
 
 
-def _identity(loss: DataLoss, plane: Plane, axes: dict[str, np.ndarray]) -> dict[str, str]:
+def _identity(loss: DataLoss) -> dict[str, str]:
     """What must be the same when a scan is continued, by the words of an error."""
     scanned = {id(variable) for variable in loss.variables}
     # Without the states of random generators, on which a loss in inference does not depend.
     fixed = [_array(weight) for weight in loss.model.weights if id(weight) not in scanned]
     return {
-        "plane": fingerprint([plane.origin, plane.directions]),
-        "axes": fingerprint([axes["x"], axes["y"]]),
         "data": fingerprint([_hashable(loss.examples), _hashable(loss.labels)]),
         "weights that are not scanned": fingerprint(fixed),
     }
@@ -514,14 +518,22 @@ def _hashable(array: np.ndarray) -> np.ndarray:
     return array.astype(str) if array.dtype == object else array
 
 
-def _write(path: Path, identity: dict[str, str], values: np.ndarray, done: int) -> None:
+def _write(
+    path: Path,
+    identity: dict[str, str],
+    plane: Plane,
+    axes: dict[str, np.ndarray],
+    values: np.ndarray,
+    done: int,
+) -> None:
     metadata = {
         "kind": _KIND,
         "identity": identity,
         "environment": environment(),
         "num_points": done,
     }
-    write_checkpoint(path, {"values": values}, metadata)
+    kept = {"origin": plane.origin, "directions": plane.directions, **axes, "values": values}
+    write_checkpoint(path, kept, metadata)
 
 
 def _read(
@@ -532,8 +544,8 @@ def _read(
     axes: dict[str, np.ndarray],
     *,
     resume: bool,
-) -> tuple[np.ndarray, int]:
-    """The values of a scan that was stopped, and how many there are."""
+) -> tuple[Plane, dict[str, np.ndarray], np.ndarray, int]:
+    """Plane, axes and values of a scan that was stopped, and how many values there are."""
     if not resume:
         raise ValueError(
             "checkpoint exists already: continue the scan in it with resume=True, or choose "
@@ -546,13 +558,25 @@ def _read(
             "The checkpoint is not one of a scan. "
             f"Received: kind={metadata.get('kind')!r} in {path}"
         )
+    kept = checkpoint.arrays
     other = [what for what, digest in identity.items() if metadata["identity"].get(what) != digest]
+    size = np.linalg.norm(plane.directions)
+    if not (
+        _are_near(kept["origin"], plane.origin, np.linalg.norm(plane.origin) + size)
+        and _are_near(kept["directions"], plane.directions, size)
+    ):
+        other.append("plane")
+    if not all(_are_near(kept[name], axis, np.ptp(axis)) for name, axis in axes.items()):
+        other.append("axes")
     if other:
         raise CheckpointError(
             f"The scan in {path} is another one and cannot be continued by this. "
             f"Received: other {', other '.join(other)}"
         )
-    values, done = checkpoint.arrays["values"], metadata["num_points"]
+    # Where it was begun, so that all values are of one plane.
+    plane = dataclasses.replace(plane, origin=kept["origin"], directions=kept["directions"])
+    axes, values = {name: kept[name] for name in axes}, kept["values"].copy()
+    done = metadata["num_points"]
     here = environment()
     changed = [
         f"{name} {value!r}, now {here.get(name)!r}"
@@ -572,7 +596,11 @@ def _read(
                 f"The scan in {path} is of another loss or model and cannot be continued by this. "
                 f"Received: {again:.6g} at the first point, where it has {values[0]:.6g}"
             )
-    return values.copy(), done
+    return plane, axes, values, done
+
+
+def _are_near(kept: np.ndarray, given: np.ndarray, size: float) -> bool:
+    return kept.shape == given.shape and np.linalg.norm(kept - given) <= _SAME_PLANE * size
 
 
 # --- pictures ------------------------------------------------------------------------------

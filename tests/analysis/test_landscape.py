@@ -489,6 +489,24 @@ def test_a_checkpoint_of_another_scan_is_refused(
     assert path.read_bytes() == stopped
 
 
+def test_a_plane_found_anew_with_other_last_bits_is_the_same(
+    loss, plane, path, stopped, undisturbed
+):
+    """On one thread and on two, NumPy's decomposition is not bit for bit the same."""
+    random = np.random.RandomState(0)
+    anew = Plane(
+        plane.origin + 1e-12 * random.randn(*plane.origin.shape),
+        plane.directions + 1e-12 * random.randn(*plane.directions.shape),
+        coordinates=plane.coordinates,
+    )
+    grid = GRID | {"x": np.add(GRID["x"], 1e-12)}
+    drawn = scan(loss, anew, checkpoint=path, resume=True, **grid)
+    assert np.array_equal(drawn.values, undisturbed)
+    assert np.array_equal(drawn.plane.origin, plane.origin)
+    assert np.array_equal(drawn.plane.directions, plane.directions)
+    assert np.array_equal(drawn.x, GRID["x"])
+
+
 def test_weights_that_are_not_scanned_must_be_the_same(path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     kernel, bias = model.trainable_variables

@@ -1560,7 +1560,8 @@ def landscape(
     output = output or Path("runs") / f"landscape_{name}"
     results_of_scan = ("landscape.json", "landscape.npz", "landscape.png")
     checkpoint = output / "landscape_scan.npz"
-    if not resume:
+    continued = resume and checkpoint.exists()
+    if not continued:
         others = (*results_of_scan, checkpoint.name)
         _check_results(output, others, overwrite=overwrite, has_resume=True)
     options = {"random": is_random, "data": data, **reading, "split": split}
@@ -1608,7 +1609,9 @@ def landscape(
             told = f"Interrupted. The scan is safe in {checkpoint}. To continue:"
             _say(f"{told}\n  {command} --resume", "yellow", stderr=True)
             raise typer.Exit(_INTERRUPTED) from None
-        seconds = round(time.monotonic() - since, 1)
+        # What was computed before took time that is not known here.
+        seconds = None if continued else round(time.monotonic() - since, 1)
+        plane = scanned.plane
         arrays = {"x": scanned.x, "y": scanned.y, "values": scanned.values}
         arrays |= {"origin": plane.origin, "directions": plane.directions}
         arrays |= {"coordinates": plane.coordinates}

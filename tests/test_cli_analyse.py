@@ -291,6 +291,29 @@ def test_an_interrupted_scan_is_continued(twin, tmp_path):
     assert "scan 9/9" in shown and "scan 1/9" not in shown
     halves = results(output, "landscape")
     assert halves["values"] == whole["values"]
+    # How long the first part took is not known.
+    assert whole["seconds"] > 0 and halves["seconds"] is None
+    # Results without a scan are not continued, and not replaced.
+    (output / "landscape_scan.npz").unlink()
+    refused(*words, "--output", output, "--resume")
+    assert results(output, "landscape") == halves
+
+
+def test_a_scan_with_missing_values(twin, tmp_path, monkeypatch):
+    from qrkt_keras.analysis import DataLoss
+
+    own, calls = DataLoss.value, []
+
+    def value(loss, point=None):
+        calls.append(point)
+        return np.nan if len(calls) in (2, 3) else own(loss, point)
+
+    monkeypatch.setattr(DataLoss, "value", value)
+    words = ("analyse", "landscape", twin, "--random", "--examples", 50, "--points", 3)
+    shown = done(*words, "--output", tmp_path, "--quiet")
+    assert "At 2 of them it is not finite." in shown
+    found = results(tmp_path, "landscape")
+    assert found["num_missing"] == 2 and found["values"][0][1:] == [None, None]
 
 
 # --- trainability --------------------------------------------------------------------------

@@ -384,8 +384,8 @@ def scan(
     With `checkpoint` the scan can be stopped and continued: the file is written before the first
     point, after every row, about every 30 seconds, and on an interrupt. The same call with
     `resume=True` goes on and ends with the values, bit for bit, of a scan that was never stopped;
-    of a finished scan it returns the landscape again. In either case the first point is computed
-    once more, to be sure that the loss is the same.
+    of a finished scan it returns the landscape again. In either case the first point with a finite
+    loss is computed once more, to be sure that the loss is the same.
 
     Args:
         loss: The loss, of as many weights as the plane has.
@@ -589,12 +589,14 @@ def _read(
             f"those of an undisturbed one: {'; '.join(changed)}",
             stacklevel=3,
         )
-    if done:
-        again = loss.value(plane.point(*_place(axes, 0)))
-        if not np.isclose(again, values[0], rtol=_SAME_VALUE, atol=0, equal_nan=True):
+    finite = np.flatnonzero(np.isfinite(values[:done]))
+    if len(finite):
+        first = int(finite[0])
+        again = loss.value(plane.point(*_place(axes, first)))
+        if not np.isclose(again, values[first], rtol=_SAME_VALUE, atol=0):
             raise CheckpointError(
                 f"The scan in {path} is of another loss or model and cannot be continued by this. "
-                f"Received: {again:.6g} at the first point, where it has {values[0]:.6g}"
+                f"Received: {again:.6g} at point {first + 1}, where it has {values[first]:.6g}"
             )
     return plane, axes, values, done
 

@@ -469,7 +469,7 @@ def test_a_checkpoint_of_another_job_is_refused(loss, plane, path):
         ("direction", r"Received: other plane$"),
         ("axes", r"Received: other axes$"),
         ("labels", r"Received: other data$"),
-        ("loss", r"of another loss or model .*Received: .* at the first point, where it has"),
+        ("loss", r"of another loss or model .*Received: .* at point 1, where it has"),
     ],
 )
 def test_a_checkpoint_of_another_scan_is_refused(
@@ -519,6 +519,19 @@ def test_weights_that_are_not_scanned_must_be_the_same(path):
     scan(loss, plane, checkpoint=path, resume=True, **GRID)
     bias.assign([1e-7])
     with pytest.raises(CheckpointError, match=r"Received: other weights that are not scanned$"):
+        scan(loss, plane, checkpoint=path, resume=True, **GRID)
+
+
+def test_another_loss_is_noticed_where_it_is_finite(loss, plane, path):
+    scan(loss, plane, checkpoint=path, **GRID)
+    kept = read_checkpoint(path)
+    values = kept.arrays["values"].copy()
+    values[0] = np.nan
+    write_checkpoint(path, kept.arrays | {"values": values}, kept.metadata)
+    assert scan(loss, plane, checkpoint=path, resume=True, **GRID).num_missing == 1
+    values[1] *= 1.1
+    write_checkpoint(path, kept.arrays | {"values": values}, kept.metadata)
+    with pytest.raises(CheckpointError, match=r"Received: .* at point 2, where it has"):
         scan(loss, plane, checkpoint=path, resume=True, **GRID)
 
 

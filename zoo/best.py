@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 from qrkt_keras import zoo
+from qrkt_keras.training import atomic_write
 from qrkt_keras.zoo import runs
 from qrkt_keras.zoo.controls import CONTROLS, FORMS, controls_of
 from qrkt_keras.zoo.presets import model_classes
@@ -72,6 +73,8 @@ def main() -> None:
     here = runs.finished_runs(folders)
     if not here:
         sys.exit("No run is finished.")
+    if options.package and ("quantum", 0) not in here:
+        sys.exit("Packaged is seed 0 of the model itself, and that run is not finished.")
     new = [
         runs.read_run(folder, preset=name, model=FORMS[form].title)
         for (form, _), folder in here.items()
@@ -131,7 +134,8 @@ def write_picture(folders: dict, path: Path, title: str) -> None:
     axis.grid(alpha=0.3)
     axis.legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=80, format="png")
 
 
 if __name__ == "__main__":

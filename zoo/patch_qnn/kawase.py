@@ -35,6 +35,7 @@ from qrkt_keras import analysis, data, zoo
 from qrkt_keras.training import atomic_write, read_trajectory
 from qrkt_keras.training.job import write_json
 from qrkt_keras.zoo import runs
+from qrkt_keras.zoo.presets import METADATA
 
 HERE = Path(__file__).parent
 ANALYSIS = HERE / "analysis"
@@ -163,7 +164,10 @@ def train(run: Run, folder: Path) -> None:
 def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> None:
     """Computes the parts that are not there, and draws all densities side by side."""
     for run, folder in folders.items():
-        missing = [part for part in run.parts if part in parts and not _is_there(run, part)]
+        weights = _weights(folder)
+        missing = [
+            part for part in run.parts if part in parts and not _is_there(run, part, weights)
+        ]
         if missing:
             _analyse_run(run, folder, missing, work)
             keras.backend.clear_session()
@@ -205,6 +209,7 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
             "preset": run.preset,
             "seed_of_training": run.seed,
             "epoch": epoch,
+            "sha256": _weights(folder),
             "part": part,
             "num_images": used.num_examples,
             "num_weights": used.size,
@@ -298,11 +303,9 @@ def _landscape(run: Run, loss: analysis.DataLoss, folder: Path, epoch: int) -> d
 
 def draw_densities() -> None:
     """The densities that are there, side by side."""
-    found = {
-        f"P = {run.patches}": read_json(_file(run, "density"))
-        for run in ALL_RUNS
-        if "density" in run.parts and _file(run, "density").exists()
-    }
+    drawn = [run for run in ALL_RUNS if "density" in run.parts]
+    found = {f"P = {run.patches}": _known(run, "density") for run in drawn}
+    found = {name: one for name, one in found.items() if one is not None}
     if not found:
         return
     densities = {
@@ -323,8 +326,25 @@ def _picture(run: Run) -> Path:
     return HERE / f"landscape_{run.name}.png"
 
 
-def _is_there(run: Run, part: str) -> bool:
-    return _file(run, part).exists() and (part != "landscape" or _picture(run).exists())
+def _weights(folder: Path) -> str:
+    """The digest of a run's weights, by which its figures belong together."""
+    return read_json(folder / runs.PRESET / METADATA)["sha256"]
+
+
+def _is_there(run: Run, part: str, weights: str) -> bool:
+    file = _file(run, part)
+    is_of_run = file.exists() and read_json(file).get("sha256") == weights
+    return is_of_run and (part != "landscape" or _picture(run).exists())
+
+
+def _known(run: Run, part: str) -> dict[str, Any] | None:
+    """What was found of the weights whose training is recorded; of others, nothing."""
+    training = _file(run, "training")
+    if not training.exists():
+        return None
+    return (
+        read_json(_file(run, part)) if _is_there(run, part, read_json(training)["sha256"]) else None
+    )
 
 
 # --- report --------------------------------------------------------------------------------
@@ -341,6 +361,7 @@ def report(folders: Mapping[Run, Path]) -> None:
             "preset": run.preset,
             "seed": run.seed,
             "epoch": history["best_epoch"],
+            "sha256": _weights(folder),
             "train_loss": scores["train"]["loss"],
             "test_loss": scores["test"]["loss"],
             "test_accuracy": scores["test"]["accuracy"],
@@ -381,8 +402,8 @@ def results_table() -> list[str]:
 
 
 def _largest(run: Run, part: str) -> str:
-    file = _file(run, part)
-    return f"{read_json(file)['eigenvalues'][0]:.4g}" if file.exists() else "–"
+    found = _known(run, part)
+    return f"{found['eigenvalues'][0]:.4g}" if found else "–"
 
 
 def spectra_table() -> list[str]:
@@ -397,11 +418,8 @@ def spectra_table() -> list[str]:
     for run in ALL_RUNS:
         for suffix in ("", "_all"):
             parts = [part for part in run.parts if part.endswith("_all") == bool(suffix)]
-            found = {
-                part.removesuffix("_all"): read_json(_file(run, part))
-                for part in parts
-                if _file(run, part).exists()
-            }
+            found = {part.removesuffix("_all"): _known(run, part) for part in parts}
+            found = {part: one for part, one in found.items() if one is not None}
             if found:
                 lines.append(_spectrum_row(run, found))
     return lines

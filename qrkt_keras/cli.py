@@ -1563,7 +1563,7 @@ def landscape(
     continued = resume and checkpoint.exists()
     if not continued:
         others = (*results_of_scan, checkpoint.name)
-        _check_results(output, others, overwrite=overwrite, has_resume=True)
+        _check_results(output, others, overwrite=overwrite, has_resume=not resume)
     options = {"random": is_random, "data": data, **reading, "split": split}
     options |= {"examples": num_examples, "weights": weights, "points": num_points}
     options |= {"margin": margin, "batch_size": batch_size, "engine": engine, "seed": seed}

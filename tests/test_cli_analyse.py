@@ -295,7 +295,8 @@ def test_an_interrupted_scan_is_continued(twin, tmp_path):
     assert whole["seconds"] > 0 and halves["seconds"] is None
     # Results without a scan are not continued, and not replaced.
     (output / "landscape_scan.npz").unlink()
-    refused(*words, "--output", output, "--resume")
+    told = refused(*words, "--output", output, "--resume")
+    assert told.startswith("There are results already: --overwrite replaces them")
     assert results(output, "landscape") == halves
 
 

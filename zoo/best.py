@@ -45,7 +45,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", choices=PRINTED)
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
-    parser.add_argument("--controls", nargs="*", choices=CONTROLS, help="by default all")
+    parser.add_argument(
+        "--controls", nargs="*", choices=CONTROLS, help="by default all that it has"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--package", action="store_true", help="put seed 0 into the package")

@@ -94,17 +94,16 @@ KAWASE = Recipe(
 
 # Ours of the same kind, with at most 40,448 angles: by pilots on the validation split, see
 # zoo/patch_qnn/README.md.
-PATCHES = Recipe(
+PATCHES = dataclasses.replace(
+    KAWASE,
     epochs=60,
-    batch_size=1000,
-    optimizer="adam",
     learning_rate=1e-2,
+    schedule="warmup_cosine",
+    cycle_epochs=None,
     warmup_steps=60,
-    weight_decay=0,
-    l2=5e-5,
-    clip_norm=None,
-    stratified=True,
     augment=Augmentation(rotation=8, shift=1),
+    hold_out=True,
+    snapshots=False,
     monitor="val_accuracy",
 )
 

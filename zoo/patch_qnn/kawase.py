@@ -162,7 +162,7 @@ def train(run: Run, folder: Path) -> None:
 
 
 def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> None:
-    """Computes the parts that are not there, and draws all densities side by side."""
+    """Computes the parts that are not there."""
     for run, folder in folders.items():
         weights = _weights(folder)
         missing = [
@@ -172,7 +172,6 @@ def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> No
             _analyse_run(run, folder, missing, work)
             keras.backend.clear_session()
             gc.collect()
-    draw_densities()
 
 
 def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> None:
@@ -340,18 +339,16 @@ def _is_there(run: Run, part: str, weights: str) -> bool:
 def _known(run: Run, part: str) -> dict[str, Any] | None:
     """What was found of the weights whose training is recorded; of others, nothing."""
     training = _file(run, "training")
-    if not training.exists():
+    if not training.exists() or not _is_there(run, part, read_json(training)["sha256"]):
         return None
-    return (
-        read_json(_file(run, part)) if _is_there(run, part, read_json(training)["sha256"]) else None
-    )
+    return read_json(_file(run, part))
 
 
 # --- report --------------------------------------------------------------------------------
 
 
 def report(folders: Mapping[Run, Path]) -> None:
-    """Records the runs that are here, and writes the card's tables of all that is known."""
+    """Records the runs that are here, and writes the card's tables and densities of all known."""
     rows = []
     for run, folder in folders.items():
         row = runs.read_run(folder, preset=run.preset, model="quantum")
@@ -373,6 +370,7 @@ def report(folders: Mapping[Run, Path]) -> None:
     if rows:
         runs.record_runs(HERE.parent / "results.csv", rows)
         draw_history(folders)
+    draw_densities()
     for name, lines in {"results": results_table(), "spectra": spectra_table()}.items():
         print("\n".join(lines), end="\n\n")
         runs.write_table(HERE / "README.md", name, lines)

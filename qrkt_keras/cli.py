@@ -1677,7 +1677,10 @@ def _best_point(run: Path, trajectory: np.ndarray, trained: np.ndarray) -> int |
 @analyse.command(cls=_ListsOfValues)
 def trainability(
     template: Annotated[
-        str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")
+        str,
+        typer.Argument(
+            help="rx_ring, ry_ring, hardware_efficient, hardware_efficient_once or patch."
+        ),
     ],
     qubits: Annotated[
         list[int] | None,
@@ -1685,13 +1688,22 @@ def trainability(
     ] = None,
     depths: Annotated[
         list[int] | None,
-        typer.Option(min=1, metavar="D...", help="Layers of weights.", show_default="1 4 16"),
+        typer.Option(
+            min=1,
+            metavar="D...",
+            help="Layers of weights; of patch, blocks in each group.",
+            show_default="1 4 16",
+        ),
     ] = None,
     num_samples: Annotated[
         int, typer.Option("--samples", min=2, help="Draws of all weights, uniform in [0, 2π).")
     ] = 100,
     observable: Annotated[
-        int, typer.Option(min=0, help="Qubit whose Z is read, counted from 0.")
+        int,
+        typer.Option(
+            min=0,
+            help="Qubit whose Z is read, counted from 0; of patch, X of each qubit comes first.",
+        ),
     ] = 0,
     parameter: Annotated[
         int,
@@ -2050,7 +2062,10 @@ def _data_set(name: str) -> str:
 @app.command()
 def circuit(
     template: Annotated[
-        str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")
+        str,
+        typer.Argument(
+            help="rx_ring, ry_ring, hardware_efficient, hardware_efficient_once or patch."
+        ),
     ],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,

@@ -416,5 +416,6 @@ def test_wrong_usage_has_status_2(words, said):
 
 def test_a_template_must_be_there(tmp_path):
     words = ("--qubits", 2, "--output", tmp_path / "out")
-    assert "name='rx_rnig'" in refused("analyse", "trainability", "rx_rnig", *words)
+    message = refused("analyse", "trainability", "rx_rnig", *words)
+    assert "name='rx_rnig'" in message and "rx_ring, ry_ring, patch" in message
     assert "num_layers=2" in refused("analyse", "trainability", "ry_ring", *words, "--depths", 2)

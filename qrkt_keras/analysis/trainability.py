@@ -117,8 +117,10 @@ def gradient_variance(
     where they would take more memory than 256 MiB or so.
 
     Args:
-        build: A circuit template's name, whose `num_layers` is the depth, or a function of
-            `(num_qubits, depth)` that returns a `CircuitSpec` or a built Keras model. Of a model
+        build: A circuit template's name, one of `templates.list()` or `"patch"`, or a function of
+            `(num_qubits, depth)` that returns a `CircuitSpec` or a built Keras model. The depth is
+            a template's `num_layers`; of `"patch"` it is `num_blocks`, each qubit reads 8
+            features, and the observables are X of each qubit, then Z of each. Of a model
             the derivative is that of its mean output by its trainable weights; it is built once a
             sample, which gives it fresh weights by its own initialisers.
         num_qubits: Numbers of qubits, each at least 1.
@@ -174,11 +176,7 @@ def gradient_variance(
                 f"{name} must be a whole number of 0 or more. Received: {name}={value!r}"
             )
     if isinstance(build, str):
-        name = build
-
-        def build(width: int, depth: int) -> CircuitSpec:
-            return templates.get(name, width, num_layers=depth)
-
+        build = _template(build)
     if initializer is not None:
         initializer = keras.initializers.get(initializer)
     of_circuits = {"observable": observable, "initializer": initializer, "engine": engine}
@@ -199,6 +197,23 @@ def gradient_variance(
             where = f"{width} qubits, depth {depth}"
             moments[:, i, j] = _variance(np.concatenate(gradients), parameter, engine, where)
     return Trainability(num_qubits, depths, *moments, num_samples)
+
+
+def _template(name: str) -> Callable[[int, int], CircuitSpec]:
+    names = (*templates.list(), "patch")
+    if name not in names:
+        raise ValueError(
+            f"The circuit templates of any number of qubits are {', '.join(names)}. "
+            f"Received: name={name!r}"
+        )
+
+    def build(width: int, depth: int) -> CircuitSpec:
+        if name == "patch":
+            # As many features a qubit as the source's circuit has.
+            return templates.patch(depth, width, num_features=8 * width, num_values=2 * width)
+        return templates.get(name, width, num_layers=depth)
+
+    return build
 
 
 def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:

@@ -88,10 +88,18 @@ class TrainingResult:
 
 
 class LearningRateLog(keras.callbacks.Callback):
-    """Adds `learning_rate` to the logs: where the schedule is at the end of the epoch."""
+    """Adds `learning_rate` to the logs: that of the epoch's last step.
+
+    Keras' own `optimizer.learning_rate` is by then that of the next epoch's first.
+    """
+
+    def __init__(self, schedule: float | keras.optimizers.schedules.LearningRateSchedule) -> None:
+        super().__init__()
+        self._schedule = schedule
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        schedule, last = self._schedule, self.model.optimizer.iterations - 1
+        logs["learning_rate"] = float(schedule(last) if callable(schedule) else schedule)
 
 
 class HistoryDecisions(keras.callbacks.Callback):
@@ -315,7 +323,7 @@ def fit(
             before=[
                 *([] if recipe.ema is None else [AveragedWeights(exchanged=start > 0)]),
                 EpochScores(predict, *splits[evaluated], prefix=_PREFIXES[evaluated]),
-                LearningRateLog(),
+                LearningRateLog(schedule),
                 *([Snapshots(folder, epoch=start, writes=is_chief)] if recipe.snapshots else []),
                 *callbacks,
             ],

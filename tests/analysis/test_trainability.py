@@ -71,6 +71,21 @@ def test_weights_without_a_gradient_do_not_count():
         variance("rx_ring", 3, parameter=2, num_samples=10)
 
 
+def test_the_circuit_of_patches():
+    """By name it has 8 features a qubit and depth is its blocks; X is read first, then Z."""
+    options = {"num_samples": 30, "progress": False}
+    named = gradient_variance("patch", [2, 3], [1, 2], observable=1, **options)
+    for column, (width, features) in enumerate([(2, 16), (3, 24)]):
+        for row, depth in enumerate([1, 2]):
+            # Of three values, <X_0>, <X_1> and <Z_0>, the second is read.
+            spec = templates.patch(depth, num_qubits=width, num_features=features, num_values=3)
+            value, error = variance(
+                lambda *_, spec=spec: spec, width, depth=depth, observable=1, num_samples=30
+            )
+            assert named.variances[row, column] == pytest.approx(value, rel=1e-5)
+            assert named.standard_errors[row, column] == pytest.approx(error, rel=1e-5)
+
+
 def test_angles_by_an_initializer():
     value, error = variance(
         one_rotation, 1, initializer=keras.initializers.RandomUniform(-0.1, 0.1, seed=3)

@@ -1,6 +1,7 @@
 """The weights of every epoch: kept, read back as a trajectory, and continued."""
 
 import dataclasses
+import json
 import shutil
 
 import keras
@@ -127,6 +128,15 @@ def test_the_trajectory_is_what_the_training_went_through(job):
     np.testing.assert_array_equal(trajectory[3], trajectory[2])
     for weight, before in zip(model.get_weights(), own, strict=True):
         np.testing.assert_array_equal(weight, before)
+
+
+def test_the_rate_that_is_logged_is_the_epochs_own(job):
+    folder, *_ = job
+    rates = json.loads((folder / "history.json").read_text())["history"]["learning_rate"]
+    assert rates == pytest.approx([0.05, 0.025, 0.0], rel=1e-6)
+    steps = np.abs(np.diff(read_trajectory(folder, make_model()), axis=0)).max(axis=1)
+    # Where it is 0, the weights stand still.
+    assert (steps == 0).tolist() == [False, False, True]
 
 
 def test_of_some_weights_in_an_order_of_ones_own(job):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -339,7 +340,8 @@ def package_run(folder: str | os.PathLike[str], preset: str) -> Path:
 
     Raises:
         PresetError: If there is no such preset, or the run's own is missing or damaged.
-        ValueError: If the run is not finished, or its model is another one.
+        ValueError: If the run is not finished, or its model, data or recipe (but for the seed) are
+            others.
         OSError: If it could not be written.
     """
     if not is_finished(folder):
@@ -350,6 +352,12 @@ def package_run(folder: str | os.PathLike[str], preset: str) -> Path:
     if source.class_name != target.class_name or not same:
         raise ValueError(
             f"The run must be of the preset's own model. Received: {folder} for {preset!r}"
+        )
+    recipes = [one.recipe and dataclasses.replace(one.recipe, seed=0) for one in (source, target)]
+    if source.data != target.data or recipes[0] != recipes[1]:
+        raise ValueError(
+            "The run must be on the preset's own data, by its own recipe. "
+            f"Received: {folder} for {preset!r}"
         )
     with atomic_folder(target.folder, replace=True) as beside:
         shutil.copytree(source.folder, beside, dirs_exist_ok=True)

@@ -187,6 +187,20 @@ def test_a_run_of_another_model_is_not_packaged(run, tmp_path, monkeypatch):
     assert zoo.read_preset("other").weights is None
 
 
+@pytest.mark.parametrize(
+    "changes", [{"data": "mnist"}, {"recipe": Recipe(4)}, {"recipe": Recipe(3, learning_rate=1)}]
+)
+def test_a_run_of_another_recipe_is_not_packaged(run, tmp_path, monkeypatch, changes):
+    folder, model = run
+    target = tmp_path / "small"
+    own = {"recipe": Recipe(3), "data": "digits"} | changes
+    model.save_to_preset(target, include_weights=False, **own)
+    monkeypatch.setattr(zoo.presets, "_packaged", lambda: {"small": target})
+    with pytest.raises(ValueError, match=r"by its own recipe\. Received: .* for 'small'$"):
+        runs.package_run(folder, "small")
+    assert zoo.read_preset("small").weights is None
+
+
 def test_a_command_is_shown_and_run(capsys, monkeypatch):
     called = []
     monkeypatch.setattr(runs.subprocess, "run", lambda *a, **k: called.append((a, k)))

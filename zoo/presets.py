@@ -96,11 +96,12 @@ KAWASE = Recipe(
 # zoo/patch_qnn/README.md.
 PATCHES = dataclasses.replace(
     KAWASE,
-    epochs=60,
-    learning_rate=1e-2,
+    epochs=40,
+    batch_size=200,
+    learning_rate=5e-3,
     schedule="warmup_cosine",
     cycle_epochs=None,
-    warmup_steps=60,
+    warmup_steps=270,
     augment=Augmentation(rotation=8, shift=1),
     hold_out=True,
     snapshots=False,

@@ -7,11 +7,11 @@
 
 Source: Y. Kawase, arXiv 2504.19239. Every run is one `qrkt train`, which the script prints; what is
 finished is not run again, what was interrupted is continued. `analyse` leaves a JSON file for each
-part in zoo/patch_qnn/analysis/ and computes what is not there: spectra over all trainable weights,
-the 196 biases included, at the best epoch, on a fixed stratified sample of 6,000 training images
-and, for P = 4, d = 50, on all 60,000 too; landscapes over the circuits' weights alone. `report`
-puts rows into zoo/results.csv and tables into the card, from these files; its picture shows the
-runs that are here.
+part in zoo/patch_qnn/analysis/ and computes what is not there, a part that was interrupted from its
+start (a landscape goes on): spectra over all trainable weights, the 196 biases included, at the
+best epoch, on a fixed stratified sample of 6,000 training images and, for P = 4, d = 50, on all
+60,000 too; landscapes over the circuits' weights alone. `report` puts the runs that are here into
+such files and into zoo/results.csv, and makes the card's tables and pictures from these files.
 """
 
 from __future__ import annotations
@@ -52,8 +52,12 @@ SEED = 0
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-3
 NUM_POINTS, MARGIN = 20, 5.0
+# Of all training images, after each epoch.
+CURVES = ("train_loss", "train_accuracy")
 # Ours.
 NUM_EIGENVALUES = 5
+# Of an axis, where the sample's landscape is compared with that of all images.
+NUM_COMPARED = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Run:
         if self.blocks == 50 and self.seed == 0:
             parts += ("density", "landscape")
         if self == ALL_RUNS[0]:
-            parts += ("lanczos", "trace", "power_all")
+            parts += ("lanczos", "trace", "power_all", "landscape_all", "density_all")
         return parts
 
 
@@ -185,25 +189,34 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
         batch_size = max(1, work.circuits // run.patches)
         return analysis.DataLoss(model, *examples, variables=variables, batch_size=batch_size)
 
-    jobs: dict[str, tuple[int, Callable[[analysis.DataLoss], dict[str, Any]]]] = {
-        "power": (SAMPLE, _power),
-        "lanczos": (SAMPLE, _lanczos),
-        "trace": (SAMPLE, functools.partial(_trace, work=work)),
-        "density": (SAMPLE, functools.partial(_density, work=work)),
-        "power_all": (ALL_IMAGES, _power),
+    # Images, the circuits' weights alone, and what is computed of that loss.
+    jobs: dict[str, tuple[int, bool, Callable[[analysis.DataLoss], dict[str, Any]]]] = {
+        "power": (SAMPLE, False, _power),
+        "density": (SAMPLE, False, functools.partial(_density, work=work)),
+        "landscape": (SAMPLE, True, functools.partial(_landscape, run, folder, epoch)),
+        "lanczos": (SAMPLE, False, _lanczos),
+        "trace": (SAMPLE, False, functools.partial(_trace, work=work)),
+        "power_all": (ALL_IMAGES, False, _power),
+        "landscape_all": (
+            ALL_IMAGES,
+            True,
+            lambda of_all: _compared_landscapes(folder, loss(SAMPLE, True), of_all),
+        ),
+        # One probe, which is the sample's first.
+        "density_all": (
+            ALL_IMAGES,
+            False,
+            functools.partial(_density, work=dataclasses.replace(work, probes=1)),
+        ),
     }
     for part in parts:
         words = ["analyse", "--only", run.name, "--parts", part, *work.words]
         command = f"python zoo/patch_qnn/kawase.py {' '.join(words)}"
         print(command, flush=True)
         begun = time.monotonic()
-        if part == "landscape":
-            used = loss(SAMPLE, circuits_only=True)
-            result = _landscape(run, used, folder, epoch)
-        else:
-            images, compute = jobs[part]
-            used = loss(images)
-            result = compute(used)
+        images, circuits_only, compute = jobs[part]
+        used = loss(images, circuits_only)
+        result = compute(used)
         content = {
             "preset": run.preset,
             "seed_of_training": run.seed,
@@ -273,11 +286,11 @@ def _density(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
     return {"nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
 
 
-def _landscape(run: Run, loss: analysis.DataLoss, folder: Path, epoch: int) -> dict[str, Any]:
+def _landscape(run: Run, folder: Path, epoch: int, loss: analysis.DataLoss) -> dict[str, Any]:
     """Scanned where it is not there yet, and drawn."""
-    trajectory = read_trajectory(folder, loss.model, loss.variables)
-    plane = analysis.pca_plane(trajectory)
-    checkpoint = folder / "landscape.npz"
+    plane = _plane(folder, loss)
+    # Of these weights: a run that was made anew has another.
+    checkpoint = folder / f"landscape_{_weights(folder)[:8]}.npz"
     continued = checkpoint.exists()
     landscape = analysis.scan(
         loss, plane, num_points=NUM_POINTS, margin=MARGIN, checkpoint=checkpoint, resume=True
@@ -288,7 +301,6 @@ def _landscape(run: Run, loss: analysis.DataLoss, folder: Path, epoch: int) -> d
         best=epoch,
         title=f"P = {run.patches}, d = {run.blocks}, {SAMPLE:,} images",
     )
-    values = [[one if math.isfinite(one) else None for one in row] for row in landscape.values]
     return {
         "continued": continued,  # the seconds are then not all
         "explained_ratios": plane.explained_ratios.tolist(),
@@ -296,8 +308,34 @@ def _landscape(run: Run, loss: analysis.DataLoss, folder: Path, epoch: int) -> d
         "y": landscape.y.tolist(),
         "num_missing": landscape.num_missing,
         "trajectory": plane.coordinates.tolist(),
-        "values": values,
+        "values": _finite(landscape.values),
     }
+
+
+def _compared_landscapes(
+    folder: Path, of_sample: analysis.DataLoss, of_all: analysis.DataLoss
+) -> dict[str, Any]:
+    """The same plane, with fewer points, by the loss of the sample and by that of all images."""
+    plane = _plane(folder, of_all)
+    sample, everything = (
+        analysis.scan(one, plane, num_points=NUM_COMPARED, margin=MARGIN)
+        for one in (of_sample, of_all)
+    )
+    return {
+        "x": everything.x.tolist(),
+        "y": everything.y.tolist(),
+        "values": _finite(everything.values),
+        "values_of_sample": _finite(sample.values),
+    }
+
+
+def _plane(folder: Path, loss: analysis.DataLoss) -> analysis.Plane:
+    return analysis.pca_plane(read_trajectory(folder, loss.model, loss.variables))
+
+
+def _finite(values: np.ndarray) -> list[list[float | None]]:
+    """As JSON, which has no infinity."""
+    return [[one if math.isfinite(one) else None for one in row] for row in values.tolist()]
 
 
 def draw_densities() -> None:
@@ -364,14 +402,20 @@ def report(folders: Mapping[Run, Path]) -> None:
             "test_accuracy": scores["test"]["accuracy"],
             "seconds": round(history["seconds"]),
             "command": row["command"],
+            "curves": {name: history["history"][name] for name in CURVES},
         }
         ANALYSIS.mkdir(exist_ok=True)
         write_json(_file(run, "training"), content)
     if rows:
         runs.record_runs(HERE.parent / "results.csv", rows)
-        draw_history(folders)
+    draw_history()
     draw_densities()
-    for name, lines in {"results": results_table(), "spectra": spectra_table()}.items():
+    tables = {
+        "results": results_table(),
+        "spectra": spectra_table(),
+        "agreement": agreement_table(ALL_RUNS[0]),
+    }
+    for name, lines in tables.items():
         print("\n".join(lines), end="\n\n")
         runs.write_table(HERE / "README.md", name, lines)
 
@@ -435,26 +479,68 @@ def _spectrum_row(run: Run, found: Mapping[str, Mapping[str, Any]]) -> str:
             f"{np.min(one['nodes']):.3g}, {np.max(one['nodes']):.4g} "
             f"({'×'.join(map(str, np.shape(one['nodes'])))})"
         ),
-        "landscape": lambda one: f"{sum(one['explained_ratios']):.1%}",
+        "landscape": lambda one: (
+            # Where landscapes are only compared, the plane is the one above.
+            f"{sum(one['explained_ratios']):.1%}" if "explained_ratios" in one else "–"
+        ),
     }
     cells += [tell(found[part]) if part in found else "–" for part, tell in tellers.items()]
-    cells += [f"{sum(one['seconds'] for one in found.values()):,.0f}"]
+    least = "> " if any(one.get("continued") for one in found.values()) else ""
+    cells += [f"{least}{sum(one['seconds'] for one in found.values()):,.0f}"]
     return f"| {' | '.join(cells)} |"
 
 
-def draw_history(folders: Mapping[Run, Path]) -> None:
-    """Loss and accuracy of all training images after each epoch, of the runs that are here."""
+def agreement_table(run: Run) -> list[str]:
+    """The sample beside all images, as far as both are known."""
+    rows = [("quantity", "6,000 images", "all 60,000", "ratio")]
+    power, power_all = _known(run, "power"), _known(run, "power_all")
+    if power and power_all:
+        rows.append(("loss", *_ratio(power["loss"], power_all["loss"])))
+        eigenvalues = (one["eigenvalues"][0] for one in (power, power_all))
+        rows.append(("largest eigenvalue", *_ratio(*eigenvalues)))
+    density, density_all = _known(run, "density"), _known(run, "density_all")
+    if density and density_all:
+        # Of one random vector v, the same for both: v·Hv and |Hv|², which Lanczos has exactly.
+        for power_of, name in ((1, "mean eigenvalue"), (2, "mean square of the eigenvalues")):
+            moments = (
+                np.dot(one["weights"][0], np.power(one["nodes"][0], power_of))
+                for one in (density, density_all)
+            )
+            rows.append((f"{name}, by the first probe", *_ratio(*moments)))
+    landscapes = _known(run, "landscape_all")
+    if landscapes:
+        ours, theirs = (
+            np.array(landscapes[name], np.float64) for name in ("values_of_sample", "values")
+        )
+        ratios = ours / theirs
+        known = ratios[np.isfinite(ratios)]
+        told = f"{known.min():.3f} to {known.max():.3f}"
+        reach = (f"{np.nanmin(one):.3g} to {np.nanmax(one):.3g}" for one in (ours, theirs))
+        rows.append((f"loss on {known.size} points of the plane", *reach, told))
+    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+    return [head, "|---|---|---|---|", *rest]
+
+
+def _ratio(sample: float, everything: float) -> tuple[str, str, str]:
+    return f"{sample:.4g}", f"{everything:.4g}", f"{sample / everything:.3f}"
+
+
+def draw_history() -> None:
+    """Loss and accuracy of all training images after each epoch, of the recorded runs."""
     from matplotlib.figure import Figure
 
+    recorded = {
+        run: read_json(file) for run in ALL_RUNS if (file := _file(run, "training")).exists()
+    }
+    if not recorded:
+        return
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for number, (run, folder) in enumerate(folders.items()):
-        history, best = _history(folder)["history"], _history(folder)["best_epoch"]
-        epochs = range(1, len(history["train_loss"]) + 1)
-        for axes, values in (
-            (left, history["train_loss"]),
-            (right, [100 * one for one in history["train_accuracy"]]),
-        ):
+    for number, (run, trained) in enumerate(recorded.items()):
+        best = trained["epoch"]
+        loss, accuracy = (trained["curves"][name] for name in CURVES)
+        epochs = range(1, len(loss) + 1)
+        for axes, values in ((left, loss), (right, [100 * one for one in accuracy])):
             told = f"P = {run.patches}, d = {run.blocks}, seed {run.seed}"
             axes.plot(epochs, values, color=f"C{number}", linewidth=1.2, label=told)
             axes.plot(best, values[best - 1], "o", color=f"C{number}", markersize=4)

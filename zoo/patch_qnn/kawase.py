@@ -112,7 +112,7 @@ class Run:
         if self.blocks == 50 and self.seed == 0:
             parts += ("density", "landscape")
         if self == ALL_RUNS[0]:
-            parts += ("lanczos", "trace", "power_all", "landscape_all", "density_all")
+            parts += ("lanczos", "trace", "power_all", "landscape_all", "moments_all")
         return parts
 
 
@@ -202,12 +202,7 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
             True,
             lambda of_all: _compared_landscapes(folder, loss(SAMPLE, True), of_all),
         ),
-        # One probe, which is the sample's first.
-        "density_all": (
-            ALL_IMAGES,
-            False,
-            functools.partial(_density, work=dataclasses.replace(work, probes=1)),
-        ),
+        "moments_all": (ALL_IMAGES, False, _moments),
     }
     for part in parts:
         words = ["analyse", "--only", run.name, "--parts", part, *work.words]
@@ -284,6 +279,18 @@ def _density(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
     if found.is_interrupted:
         raise KeyboardInterrupt("Interrupted, before all probes were done.")
     return {"nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
+
+
+def _moments(loss: analysis.DataLoss) -> dict[str, Any]:
+    """Of the density by its first probe alone; two need two steps, which make them exact."""
+    density = _density(loss, Work(probes=1, steps=2))
+    return {"moments": _moments_of(density)}
+
+
+def _moments_of(density: Mapping[str, Any]) -> list[float]:
+    """v·Hv and |Hv|² of the first probe v, a vector of length 1."""
+    nodes, weights = (np.array(density[name][0]) for name in ("nodes", "weights"))
+    return [float(weights @ nodes**power) for power in (1, 2)]
 
 
 def _landscape(run: Run, folder: Path, epoch: int, loss: analysis.DataLoss) -> dict[str, Any]:
@@ -498,15 +505,12 @@ def agreement_table(run: Run) -> list[str]:
         rows.append(("loss", *_ratio(power["loss"], power_all["loss"])))
         eigenvalues = (one["eigenvalues"][0] for one in (power, power_all))
         rows.append(("largest eigenvalue", *_ratio(*eigenvalues)))
-    density, density_all = _known(run, "density"), _known(run, "density_all")
-    if density and density_all:
-        # Of one random vector v, the same for both: v·Hv and |Hv|², which Lanczos has exactly.
-        for power_of, name in ((1, "mean eigenvalue"), (2, "mean square of the eigenvalues")):
-            moments = (
-                np.dot(one["weights"][0], np.power(one["nodes"][0], power_of))
-                for one in (density, density_all)
-            )
-            rows.append((f"{name}, by the first probe", *_ratio(*moments)))
+    density, moments_all = _known(run, "density"), _known(run, "moments_all")
+    if density and moments_all:
+        names = ("mean eigenvalue", "mean square of the eigenvalues")
+        pairs = zip(_moments_of(density), moments_all["moments"], strict=True)
+        for name, pair in zip(names, pairs, strict=True):
+            rows.append((f"{name}, by one random vector", *_ratio(*pair)))
     landscapes = _known(run, "landscape_all")
     if landscapes:
         ours, theirs = (

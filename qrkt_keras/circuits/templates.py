@@ -157,7 +157,9 @@ def patch(
     ring follows the last block: its RX and RY on qubits 5, 6 and 7 are dead. One ring follows the
     rotations before it, and reaches 5 and 7 but not 6: on qubit 6 the RX and RY of the last but one
     block are dead, or, with d = 1, its part of the second data block, features 56 to 59 included.
-    These 8 weights (14 with d = 1) are kept because the source counts them.
+    These 8 weights (14 with d = 1) are kept because the source counts them. Of another size it is
+    what lies outside the values' light cone, such as RX and RY of the last block on the one qubit
+    that is not read of six, with 10 values.
 
     Source: Y. Kawase, "The effect of the number of parameters and the number of local feature
     patches on loss landscapes in distributed quantum neural networks", 2025, arXiv 2504.19239,

@@ -13,7 +13,7 @@ import numpy as np
 from qrkt_keras.circuits import templates
 from qrkt_keras.execution import check_engine, make_engine
 from qrkt_keras.layers import PQC, ImagePatches, PixelBias
-from qrkt_keras.layers.image_patches import patch_grid
+from qrkt_keras.layers.image_patches import num_unused_pixels, patch_grid
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.zoo.classifier import (
     Classifier,
@@ -49,7 +49,7 @@ class PatchQNN(TakesImages, Classifier):
         num_classes: Number of classes K, from 2 to twice `num_qubits_per_circuit`.
         pool_size: Side of the squares of pixels that are averaged; 1 for none.
         patch_size: Side of a patch of the averaged map.
-        stride: From one patch to the next. Where averages or patches leave pixels unused, a
+        stride: From one patch to the next. Where it leaves pixels unused, or `pool_size` does, a
             warning says how many.
         num_blocks: The number d of entangling blocks in each of a circuit's three groups.
         num_qubits_per_circuit: Qubits of one circuit.
@@ -143,7 +143,10 @@ class PatchQNN(TakesImages, Classifier):
                 pool_size, data_format="channels_last", dtype=full, name="pooling"
             )(angles)
         angles = PixelBias(dtype=full, name="pixel_bias")(angles)
-        patches = ImagePatches(patch_size, stride, dtype=full, name="patches")(angles)
+        with warnings.catch_warnings():
+            # `_grid` has said it, of the images' own pixels.
+            warnings.filterwarnings("ignore", ".*pixels are in no patch")
+            patches = ImagePatches(patch_size, stride, dtype=full, name="patches")(angles)
         if quantum:
             # The weights begin as in the source, anywhere in half a turn.
             values = PQC(
@@ -225,11 +228,13 @@ def _grid(
             f"{image_shape[0]}x{image_shape[1]} pixels, averaged {sides[0]}x{sides[1]}"
         )
     height, width, _ = image_shape
-    left = height * width - sides[0] * sides[1] * pool_size**2
-    if left:
+    used = math.prod(sides) - num_unused_pixels(sides, patch_size, stride)
+    unused = height * width - used * pool_size**2
+    if unused:
         warnings.warn(
-            f"{left} of {height * width} pixels are in no average. Received: "
-            f"pool_size={pool_size} with images of {height}x{width} pixels",
+            f"{unused} of {height * width} pixels are in no patch. Received: "
+            f"pool_size={pool_size}, patch_size={patch_size}, stride={stride} with images of "
+            f"{height}x{width} pixels",
             stacklevel=3,
         )
     return patch_grid(sides, patch_size, stride)

@@ -62,14 +62,16 @@ def folders(tmp_path_factory):
         )
         recipe = dataclasses.replace(RECIPE, seed=run.seed)
         folder = run.folder(root)
-        result = fit(model, "digits", recipe, output_dir=folder, progress=False)
-        runs.finish_run(
+        options = {"progress": False, "jit_compile": False}
+        result = fit(model, "digits", recipe, output_dir=folder, **options)
+        zoo.save_to_preset(
             model,
-            folder,
+            folder / runs.PRESET,
             recipe=recipe,
             data="digits",
             scores=result.to_scores(),
             command=f"qrkt train {run.preset} --seed {run.seed}",
+            seed=run.seed,
         )
         made[run] = folder
     return made
@@ -112,11 +114,9 @@ def table(here, name):
     return rows[2:]
 
 
-def loss_of(folder, examples):
-    """The mean cross-entropy at the best epoch's weights, in float64."""
-    images, labels = examples
-    logits = zoo.PatchQNN.from_preset(folder / "preset").predict(images, verbose=0)
-    logits = logits.astype(np.float64)
+def loss_of(model, images, labels):
+    """The mean cross-entropy, in float64."""
+    logits = model.predict(images, verbose=0).astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     logarithms = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return -logarithms[np.arange(len(labels)), labels].mean()
@@ -132,12 +132,15 @@ def test_every_part_is_of_the_weights_and_images_that_it_says(analysed, folders)
         metadata = json.loads((folder / "preset/metadata.json").read_text())
         for part in (*run.parts, "training"):
             assert read(analysed, f"{run.name}_{part}")["sha256"] == metadata["sha256"]
+    model = zoo.PatchQNN.from_preset(folders[FIRST] / "preset")
+    of_sample, of_all = (
+        loss_of(model, *training_images(number)) for number in (kawase.SAMPLE, kawase.ALL_IMAGES)
+    )
     for part in kawase.PARTS:
         found = read(analysed, f"{FIRST.name}_{part}")
-        number = 200 if part.endswith("_all") else 100
-        examples = training_images(kawase.ALL_IMAGES if number == 200 else kawase.SAMPLE)
+        number, wanted = (200, of_all) if part.endswith("_all") else (100, of_sample)
         assert (found["part"], found["num_images"]) == (part, number)
-        assert found["loss"] == pytest.approx(loss_of(folders[FIRST], examples), rel=1e-5)
+        assert found["loss"] == pytest.approx(wanted, rel=1e-5)
         words = "--samples 2 --steps 4"
         assert found["command"].endswith(f"--only {FIRST.name} --parts {part} {words}")
 

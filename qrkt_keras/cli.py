@@ -2062,10 +2062,7 @@ def _data_set(name: str) -> str:
 @app.command()
 def circuit(
     template: Annotated[
-        str,
-        typer.Argument(
-            help="rx_ring, ry_ring, hardware_efficient, hardware_efficient_once or patch."
-        ),
+        str, typer.Argument(help="rx_ring, ry_ring, hardware_efficient or hardware_efficient_once.")
     ],
     num_qubits: Annotated[int, typer.Option("--num-qubits", "-n", min=1, help="Qubits.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers of weights.")] = 1,

@@ -214,7 +214,7 @@ def test_the_card_compares_the_sample_with_all_images(analysed, folders):
     assert told == f"{ratios.min():.3f} to {ratios.max():.3f}"
 
 
-def test_pictures_are_of_all_that_is_recorded(analysed, folders, monkeypatch):
+def test_pictures_are_of_all_that_is_recorded(analysed):
     for name in ("history", "densities", f"landscape_{FIRST.name}"):
         assert (analysed / f"{name}.png").stat().st_size > 10_000
     before = (analysed / "history.png").read_bytes()

@@ -516,9 +516,13 @@ class TestUnusedPixels:
         assert message.startswith("17 of 81 pixels are in no patch.")
 
     def test_of_averages(self):
-        ((message, _),) = self.told(image_shape=(13, 9, 1), pool_size=2, stride=2)
+        ((message, file),) = self.told(image_shape=(13, 9, 1), pool_size=2, stride=2)
         # The last row and the last column.
-        assert message.startswith("21 of 117 pixels are in no patch. Received: pool_size=2,")
+        assert message == (
+            "21 of 117 pixels are in no patch. Received: pool_size=2, patch_size=4, stride=2 with "
+            "images of 13x9 pixels"
+        )
+        assert file == __file__
 
     def test_of_both(self):
         ((message, _),) = self.told(image_shape=(11, 15, 1), pool_size=2)

@@ -248,6 +248,37 @@ def test_figures_of_other_weights_are_neither_told_nor_kept(analysed, folders, m
     assert kawase.results_table()[2].split(" | ")[10] != "–"
 
 
+def test_what_is_not_here_is_analysed_by_the_packages_weights(
+    analysed, folders, monkeypatch, tmp_path
+):
+    source = zoo.read_preset(folders[FIRST] / "preset")
+    path = analysed / "analysis" / f"{FIRST.name}_power.json"
+    whole = json.loads(path.read_text())
+    landscape = analysed / "analysis" / f"{FIRST.name}_landscape.json"
+    training = analysed / "analysis" / f"{FIRST.name}_training.json"
+    kept = [(one, one.read_text()) for one in (path, landscape, training)]
+    monkeypatch.setattr(kawase, "read_preset", lambda preset: source)
+    try:
+        path.unlink()
+        landscape.unlink()
+        kawase.analyse({FIRST: tmp_path}, ["power", "landscape"], WORK)
+        found = json.loads(path.read_text())
+        for name in ("sha256", "epoch", "loss", "eigenvalues", "command"):
+            assert found[name] == whole[name]
+        # Whose plane is made of the run's snapshots, which are in its folder.
+        assert not landscape.exists()
+        # The package has other weights than those that are recorded.
+        path.unlink()
+        training.write_text(json.dumps({**json.loads(kept[2][1]), "sha256": "0" * 64}))
+        kawase.analyse({FIRST: tmp_path}, ["power"], WORK)
+        training.unlink()
+        kawase.analyse({FIRST: tmp_path}, ["power"], WORK)
+        assert not path.exists()
+    finally:
+        for one, text in kept:
+            one.write_text(text)
+
+
 def test_an_interrupted_part_is_told_and_leaves_no_file(analysed, folders, monkeypatch):
     power = analysis.power_iteration
 

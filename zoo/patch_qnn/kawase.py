@@ -1,7 +1,7 @@
 """Trains Kawase's networks, analyses their minima, and puts ours beside the printed figures.
 
     python zoo/patch_qnn/kawase.py train      # 5 runs of 50 epochs on all 60,000 images: hours
-    python zoo/patch_qnn/kawase.py analyse    # of the runs that are finished: hours as well
+    python zoo/patch_qnn/kawase.py analyse    # of what is trained: hours as well
     python zoo/patch_qnn/kawase.py report     # seconds
     python zoo/patch_qnn/kawase.py report --package p4_d50_seed0    # its weights into the package
 
@@ -10,8 +10,10 @@ finished is not run again, what was interrupted is continued. `analyse` leaves a
 part in zoo/patch_qnn/analysis/ and computes what is not there, a part that was interrupted from its
 start (a landscape goes on): spectra over all trainable weights, the 196 biases included, at the
 best epoch, on a fixed stratified sample of 6,000 training images and, for P = 4, d = 50, on all
-60,000 too; landscapes over the circuits' weights alone. `report` puts the runs that are here into
-such files and into zoo/results.csv, and makes the card's tables and pictures from these files.
+60,000 too; landscapes over the circuits' weights alone. Where a run is not here but the package has
+its weights, spectra are of these; a landscape needs the run's snapshots. `report` puts the runs
+that are here into such files and into zoo/results.csv, and makes the card's tables and pictures
+from these files.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from qrkt_keras import analysis, data, zoo
 from qrkt_keras.training import atomic_write, read_trajectory
 from qrkt_keras.training.job import write_json
 from qrkt_keras.zoo import runs
-from qrkt_keras.zoo.presets import METADATA
+from qrkt_keras.zoo.presets import METADATA, read_preset
 
 HERE = Path(__file__).parent
 ANALYSIS = HERE / "analysis"
@@ -120,6 +122,7 @@ class Run:
 ALL_RUNS = (Run(4, 50, 0), Run(9, 50, 0), Run(16, 50, 0), Run(4, 50, 1), Run(4, 100, 0))
 BY_NAME = {run.name: run for run in ALL_RUNS}
 PARTS = ALL_RUNS[0].parts
+NEED_SNAPSHOTS = ("landscape", "landscape_all")
 
 
 def main() -> None:
@@ -131,7 +134,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("train", parents=[common], help="train what is missing")
     analyse_options = commands.add_parser(
-        "analyse", parents=[common], help="analyse what is missing, of the finished runs"
+        "analyse", parents=[common], help="analyse what is missing, of what is trained"
     )
     analyse_options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     for name, value in vars(Work()).items():
@@ -147,7 +150,7 @@ def main() -> None:
     elif options.command == "analyse":
         try:
             work = Work(**{name: getattr(options, name) for name in vars(Work())})
-            analyse(runs.finished_runs(folders), options.parts, work)
+            analyse(folders, options.parts, work)
         except KeyboardInterrupt as interrupt:
             sys.exit(f"{interrupt}\nThe same command goes on; what is finished is kept.".strip())
     else:
@@ -166,12 +169,17 @@ def train(run: Run, folder: Path) -> None:
 
 
 def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> None:
-    """Computes the parts that are not there."""
+    """Computes the parts that are not there, of the runs that are, or that the package has."""
     for run, folder in folders.items():
-        weights = _weights(folder)
+        preset = _preset(run, folder)
+        if preset is None:
+            continue
+        weights = _weights(preset)
         missing = [
             part for part in run.parts if part in parts and not _is_there(run, part, weights)
         ]
+        if preset.parent != folder:
+            missing = [part for part in missing if part not in NEED_SNAPSHOTS]
         if missing:
             _analyse_run(run, folder, missing, work)
             keras.backend.clear_session()
@@ -179,8 +187,12 @@ def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> No
 
 
 def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> None:
-    model = zoo.PatchQNN.from_preset(folder / runs.PRESET)  # the best epoch's weights
-    epoch = _history(folder)["best_epoch"]
+    preset = _preset(run, folder)
+    model = zoo.PatchQNN.from_preset(preset)  # the best epoch's weights
+    if preset.parent == folder:
+        epoch = _history(folder)["best_epoch"]
+    else:
+        epoch = read_json(_file(run, "training"))["epoch"]
 
     @functools.cache
     def loss(images: int, circuits_only: bool = False) -> analysis.DataLoss:
@@ -216,7 +228,7 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
             "preset": run.preset,
             "seed_of_training": run.seed,
             "epoch": epoch,
-            "sha256": _weights(folder),
+            "sha256": _weights(preset),
             "part": part,
             "num_images": used.num_examples,
             "num_weights": used.size,
@@ -297,7 +309,7 @@ def _landscape(run: Run, folder: Path, epoch: int, loss: analysis.DataLoss) -> d
     """Scanned where it is not there yet, and drawn."""
     plane = _plane(folder, loss)
     # Of these weights: a run that was made anew has another.
-    checkpoint = folder / f"landscape_{_weights(folder)[:8]}.npz"
+    checkpoint = folder / f"landscape_{_weights(folder / runs.PRESET)[:8]}.npz"
     continued = checkpoint.exists()
     landscape = analysis.scan(
         loss, plane, num_points=NUM_POINTS, margin=MARGIN, checkpoint=checkpoint, resume=True
@@ -370,9 +382,21 @@ def _picture(run: Run) -> Path:
     return HERE / f"landscape_{run.name}.png"
 
 
-def _weights(folder: Path) -> str:
-    """The digest of a run's weights, by which its figures belong together."""
-    return read_json(folder / runs.PRESET / METADATA)["sha256"]
+def _preset(run: Run, folder: Path) -> Path | None:
+    """The run's own, or that of the package, if its weights are those of the recorded training."""
+    own = folder / runs.PRESET
+    if (own / METADATA).exists():
+        return own
+    packaged, training = read_preset(run.preset), _file(run, "training")
+    if not training.exists():
+        return None
+    is_recorded = packaged.metadata.get("sha256") == read_json(training)["sha256"]
+    return packaged.folder if is_recorded else None
+
+
+def _weights(preset: Path) -> str:
+    """The digest of the weights, by which figures belong together."""
+    return read_json(preset / METADATA)["sha256"]
 
 
 def _is_there(run: Run, part: str, weights: str) -> bool:
@@ -403,7 +427,7 @@ def report(folders: Mapping[Run, Path]) -> None:
             "preset": run.preset,
             "seed": run.seed,
             "epoch": history["best_epoch"],
-            "sha256": _weights(folder),
+            "sha256": _weights(folder / runs.PRESET),
             "train_loss": scores["train"]["loss"],
             "test_loss": scores["test"]["loss"],
             "test_accuracy": scores["test"]["accuracy"],

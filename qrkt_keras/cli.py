@@ -1390,6 +1390,12 @@ def hessian(
         raise typer.BadParameter("--method power finds one eigenvalue: leave out --eigenvalues.")
     if not (num_eigenvalues or num_samples or num_probes):
         raise typer.BadParameter("Nothing is asked for: --eigenvalues, --trace or --density.")
+    if num_eigenvalues > max_iterations:
+        raise typer.BadParameter(
+            f"--max-iterations must be as many as --eigenvalues, {num_eigenvalues}, at least."
+        )
+    if not 0 < tolerance < math.inf:
+        raise typer.BadParameter("--tolerance must be a positive number.")
     reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
     _check_data(data, of_preset=False)
     name = _located(preset)[1]
@@ -1405,6 +1411,11 @@ def hessian(
 
         command = _command("analyse", "hessian", preset, **options)
         model, source = _trained_model(preset, engine, "classifier")
+        if any(layer.engine == "tfq" for layer in model.pqcs):
+            raise ValueError(
+                "TensorFlow Quantum's operations have no second derivative: --engine auto, which "
+                f"changes no weight. Received: engine='tfq' of {preset!r}"
+            )
         loss, facts = _data_loss(
             model, source, preset, data, reading, split, num_examples, weights, batch_size
         )
@@ -1554,6 +1565,8 @@ def landscape(
     """
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other.")
+    if not math.isfinite(margin):
+        raise typer.BadParameter("--margin must be finite.")
     reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
     _check_data(data, of_preset=False)
     name = _located(preset)[1]
@@ -1848,7 +1861,10 @@ def _say_loss(name: str, loss: DataLoss, facts: Mapping[str, Any]) -> None:
 def _check_results(
     output: Path, files: Sequence[str], *, overwrite: bool, has_resume: bool = False
 ) -> None:
-    """Refuses a folder that has results already, before anything is computed."""
+    """Refuses a folder that has results already, or is none, before anything is computed."""
+    nearest = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"The results need a folder that can be written. Received: {output}")
     there = [file for file in files if (output / file).exists()]
     if there and not overwrite:
         resume = "--resume continues them, " if has_resume else ""

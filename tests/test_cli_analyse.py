@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -210,6 +211,37 @@ def test_a_hessian_interrupted_between_two_parts_keeps_the_first(twin, tmp_path,
     assert part not in found
 
 
+@pytest.mark.parametrize(
+    ("words", "number"), [(("--trace", 3), 3), (("--density", 3, "--steps", 2), 5)]
+)
+def test_a_hessian_interrupted_within_a_part_keeps_what_is_done_of_it(
+    words, number, twin, tmp_path
+):
+    words += ("--examples", 50, "--eigenvalues", 0, "--output", tmp_path, "--quiet")
+    with interrupted("hessian_vector_product", number):
+        finished = qrkt("analyse", "hessian", twin, *words)
+    assert finished.exit_code == 130
+    assert "Interrupted" in finished.stderr
+    found = results(tmp_path, "hessian")
+    if "trace" in found:
+        assert found["trace"]["num_samples"] == 2
+    else:
+        assert np.shape(found["density"]["nodes"]) == (2, 2)
+        assert (tmp_path / "density.png").exists()
+
+
+def test_the_seed_is_that_of_what_is_drawn(twin, tmp_path):
+    words = ("--examples", 50, "--eigenvalues", 0, "--trace", 1, "--density", 1, "--steps", 1)
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        output = tmp_path / str(number)
+        done("analyse", "hessian", twin, *words, "--seed", seed, "--output", output, "--quiet")
+        found.append(results(output, "hessian"))
+    same, again, other = ((one["trace"]["mean"], one["density"]["nodes"]) for one in found)
+    assert same == again
+    assert same[0] != other[0] and same[1] != other[1]
+
+
 def test_a_hessian_interrupted_at_once_writes_nothing(twin, tmp_path):
     words = ("--examples", 50, "--eigenvalues", 0, "--output", tmp_path / "out", "--quiet")
     with interrupted("hessian_vector_product", 1):
@@ -300,6 +332,68 @@ def test_an_interrupted_scan_is_continued(twin, tmp_path):
     assert results(output, "landscape") == halves
 
 
+def test_a_new_scan_takes_the_place_of_another(twin, tmp_path):
+    words = ("analyse", "landscape", twin, "--random", "--examples", 50, "--points", 2, "--quiet")
+    words += ("--output", tmp_path)
+    done(*words)
+    first = results(tmp_path, "landscape")
+    done(*words, "--seed", 1, "--overwrite")
+    second = results(tmp_path, "landscape")
+    assert second["x"] == first["x"]
+    assert not np.isclose(second["values"], first["values"], rtol=1e-6).any()
+    # Where the new one has not come to its end, nothing of the old one is beside it.
+    with interrupted("value", 2):
+        stopped = qrkt(*words, "--overwrite")
+    assert stopped.exit_code == 130
+    assert [file.name for file in tmp_path.iterdir()] == ["landscape_scan.npz"]
+
+
+def test_weights_of_no_epoch_are_not_called_the_best(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "history.json").write_text('{"best_epoch": 2}')
+    words = ("--examples", 50, "--points", 2, "--output", tmp_path / "out", "--quiet")
+    finished = qrkt("analyse", "landscape", copy, *words)
+    assert finished.exit_code == 0
+    assert "the trained weights are none of the trajectory's" in finished.stderr
+    assert results(tmp_path / "out", "landscape")["best_epoch"] is None
+
+
+def test_a_model_of_texts(tmp_path):
+    from qrkt_keras import training, zoo
+
+    texts = [f"{word} film number {i}" for i in range(20) for word in ("good", "bad")]
+    rows = [f'"{text}",{text.split()[0]}' for text in texts]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]))
+    model = zoo.QText(
+        2,
+        vocab_size=8,
+        max_length=5,
+        hidden_dim=4,
+        num_heads=1,
+        mlp_dim=4,
+        num_encoder_blocks=1,
+        num_ode_blocks=0,
+        num_decoder_blocks=0,
+        quantum=False,
+        label_names=["bad", "good"],
+    )
+    model.adapt(texts)
+    preset = zoo.save_to_preset(
+        model,
+        tmp_path / "texts",
+        recipe=training.Recipe(epochs=1),
+        data=str(tmp_path / "texts.csv"),
+    )
+    words = ("--trace", 1, "--eigenvalues", 0, "--output", tmp_path / "out", "--quiet")
+    done("analyse", "hessian", preset, *words)
+    found = results(tmp_path / "out", "hessian")
+    inputs, labels = data.arrays(str(tmp_path / "texts.csv"), "train")
+    assert found["num_examples"] == len(labels)
+    logits = model(model.vectorize(inputs), training=False)
+    assert found["loss"] == pytest.approx(cross_entropy(logits, labels), rel=1e-4)
+
+
 def test_a_scan_with_missing_values(twin, tmp_path, monkeypatch):
     from qrkt_keras.analysis import DataLoss
 
@@ -351,6 +445,13 @@ def test_trainability_of_a_template(tmp_path):
     assert refused("analyse", "trainability", "rx_ring", "--output", output).endswith(
         "trainability.json"
     )
+    # The seed is that of what is drawn.
+    words = ("--qubits", 2, "--depths", 1, "--samples", 5, "--overwrite", "--output", output)
+    drawn = []
+    for seed in (0, 0, 1):
+        done("analyse", "trainability", "rx_ring", *words, "--seed", seed)
+        drawn.append(results(output, "trainability")["variances"])
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 # --- what is refused -----------------------------------------------------------------------
@@ -380,7 +481,7 @@ def test_a_preset_must_be_a_trained_classifiers(command, tmp_path, monkeypatch):
         (("hessian", "--examples", 2000), "has 1,293 examples. Received: --examples 2000"),
         (("hessian", "--split", "dev"), "'dev'"),
         (("hessian", "--data", "imdb_reviews"), "imdb_reviews has texts"),
-        (("hessian", "--eigenvalues", 800), "num_eigenvalues"),
+        (("hessian", "--eigenvalues", 800, "--max-iterations", 800), "num_eigenvalues"),
         (("landscape",), 'recipe has "snapshots": true'),
     ],
     ids=str,
@@ -392,8 +493,19 @@ def test_what_is_refused(words, said, twin, tmp_path):
 
 
 def test_tensorflow_quantum_has_no_second_derivative(run, tmp_path):
-    line = refused("analyse", "hessian", run, "--engine", "tfq", "--output", tmp_path / "out")
-    assert "have no second derivative" in line
+    with interrupted("value", 1):  # before anything is computed
+        line = refused("analyse", "hessian", run, "--engine", "tfq", "--output", tmp_path / "out")
+    assert "have no second derivative: --engine auto" in line
+
+
+@pytest.mark.parametrize(
+    "words", [("hessian", "qvit_rk4_digits"), ("landscape", "p", "--random"), ("trainability", "p")]
+)
+def test_results_need_a_folder_before_anything_is_computed(words, tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "inside"):
+        line = refused("analyse", *words, "--output", output)
+        assert line == f"The results need a folder that can be written. Received: {output}"
 
 
 @pytest.mark.parametrize(
@@ -402,7 +514,11 @@ def test_tensorflow_quantum_has_no_second_derivative(run, tmp_path):
         (("hessian", "p", "--method", "power", "--eigenvalues", 3), "finds one eigenvalue"),
         (("hessian", "p", "--eigenvalues", 0), "Nothing is asked for"),
         (("hessian", "p", "--weights", "some"), "--weights"),
+        (("hessian", "p", "--eigenvalues", 5, "--max-iterations", 3), "as many as --eigenvalues"),
+        (("hessian", "p", "--tolerance", 0), "--tolerance must be a positive number"),
+        (("hessian", "p", "--tolerance", "nan"), "--tolerance must be a positive number"),
         (("landscape", "p", "--resume", "--overwrite"), "exclude each other"),
+        (("landscape", "p", "--overwrite", "--margin", "inf"), "--margin must be finite"),
         (("trainability", "rx_ring", "--qubits", 0), "--qubits"),
         ((), "trainability"),
     ],

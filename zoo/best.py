@@ -4,7 +4,7 @@
     python zoo/best.py qvit_10k_mnist            # 15 runs, seven to twenty minutes each
     python zoo/best.py qvit_20k_cifar10          # 15 runs, ten to thirty minutes each
     python zoo/best.py qtext_120k_imdb           # 12 runs: the matched twin is the twin
-    python zoo/best.py patch_qnn_40k_mnist       # 9 runs of about half an hour on two cores
+    python zoo/best.py patch_qnn_40k_mnist       # 9 runs, an hour for each of the model's own
     python zoo/best.py qvit_3k_mnist --report    # runs nothing
     python zoo/best.py qvit_3k_mnist --package   # puts the weights of seed 0 into the package too
 

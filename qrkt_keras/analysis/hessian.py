@@ -11,7 +11,7 @@ import numpy as np
 
 from qrkt_keras.analysis.loss import DataLoss
 from qrkt_keras.analysis.progress import shown
-from qrkt_keras.layers.projection import positive_integer, positive_number
+from qrkt_keras.layers.projection import positive_integer, positive_number, whole_number
 from qrkt_keras.training.files import atomic_write
 
 # A Krylov space is at its end where what a product adds is below this share of the largest one.
@@ -145,7 +145,7 @@ def power_iteration(
         loss: The loss, at the weights that its model has.
         max_iterations: Products with the Hessian at most.
         tolerance: Relative change of the eigenvalue at which to stop.
-        seed: Seed of the vector to start with.
+        seed: Seed of the vector to start with, a whole number of 0 or more.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -168,7 +168,7 @@ def power_iteration(
     """
     max_iterations = positive_integer("max_iterations", max_iterations)
     tolerance = positive_number("tolerance", tolerance)
-    vector = np.random.default_rng(seed).standard_normal(loss.size)
+    vector = np.random.default_rng(whole_number("seed", seed)).standard_normal(loss.size)
     vector /= np.linalg.norm(vector)
     found: Eigenpairs | None = None
     with shown("power iteration", max_iterations, progress) as show:
@@ -220,7 +220,7 @@ def lanczos(
             each.
         tolerance: Residual `|H v - value v| / |value|` at which to stop. One eigenvalue that is 0
             keeps it from stopping.
-        seed: Seed of the vector to start with.
+        seed: Seed of the vector to start with, a whole number of 0 or more.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -251,7 +251,7 @@ def lanczos(
             f"num_eigenvalues={num_eigenvalues} with {loss.size} weights and at most "
             f"{max_iterations} iterations"
         )
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(whole_number("seed", seed))
     krylov: _Krylov | None = None
     found: Eigenpairs | None = None
     with shown("Lanczos", max_iterations, progress) as show:
@@ -285,7 +285,7 @@ def trace(
     Args:
         loss: The loss, at the weights that its model has.
         num_samples: Random vectors, each a product with the Hessian.
-        seed: Seed of the vectors.
+        seed: Seed of the vectors, a whole number of 0 or more.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -306,7 +306,7 @@ def trace(
     10.0
     """
     num_samples = positive_integer("num_samples", num_samples)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(whole_number("seed", seed))
     samples: list[float] = []
     is_interrupted = False
     with shown("trace", num_samples, progress) as show:
@@ -343,7 +343,7 @@ def spectral_density(
         loss: The loss, at the weights that its model has.
         num_steps: Lanczos' steps for each probe, at most the number of weights.
         num_probes: Random vectors; the work is `num_probes * num_steps` products.
-        seed: Seed of the vectors.
+        seed: Seed of the vectors, a whole number of 0 or more.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -367,7 +367,7 @@ def spectral_density(
     """
     num_steps = min(positive_integer("num_steps", num_steps), loss.size)
     num_probes = positive_integer("num_probes", num_probes)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(whole_number("seed", seed))
     done: list[tuple[np.ndarray, np.ndarray]] = []
     krylov: _Krylov | None = None
     is_interrupted = False

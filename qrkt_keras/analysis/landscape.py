@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from qrkt_keras.analysis.loss import DataLoss
+from qrkt_keras.analysis.loss import DataLoss, array_of
 from qrkt_keras.analysis.progress import shown
-from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.layers.projection import positive_integer, whole_number
 from qrkt_keras.training.checkpoints import (
     CheckpointError,
     environment,
@@ -237,7 +237,8 @@ def random_plane(loss_or_variables: DataLoss | Sequence[keras.Variable], *, seed
     A filter is:
 
     - of a circuit's `angles`, what belongs to one index of the first axis: one circuit's weights,
-      where a layer has several (`copies`), and one layer of the ansatz where it has one;
+      where a layer has several (`copies`); one layer of the ansatz, where the template's weights
+      have an axis of layers (`rx_ring`, `ry_ring`); otherwise all of the circuit's;
     - of any other variable of two axes or more, what belongs to one index of the last axis: of a
       Dense or Conv layer's kernel the weights of one output unit;
     - of a vector or a number (biases, scales of a normalisation) the whole of it. The source's own
@@ -268,7 +269,7 @@ def random_plane(loss_or_variables: DataLoss | Sequence[keras.Variable], *, seed
     variables = given.variables if isinstance(given, DataLoss) else tuple(given)
     if not variables:
         raise ValueError(f"There must be a variable. Received: {given!r}")
-    arrays = [_array(variable) for variable in variables]
+    arrays = [array_of(variable).astype(np.float64) for variable in variables]
     for variable, array in zip(variables, arrays, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(
@@ -279,7 +280,7 @@ def random_plane(loss_or_variables: DataLoss | Sequence[keras.Variable], *, seed
             "A direction is given the size of the weights, and all of them are zero. "
             f"Received: {', '.join(variable.path for variable in variables)}"
         )
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed))
     directions = [
         np.concatenate(
             [
@@ -304,10 +305,6 @@ def _filter_normalised(direction: np.ndarray, weights: np.ndarray, name: str) ->
         return np.sqrt(np.sum(values**2, axis=axes, keepdims=True))
 
     return (direction / norms(direction) * norms(weights)).ravel()
-
-
-def _array(variable: keras.Variable) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable)).astype(np.float64)
 
 
 def _described(array: np.ndarray) -> str:
@@ -506,7 +503,11 @@ def _identity(loss: DataLoss) -> dict[str, str]:
     """What must be the same when a scan is continued, by the words of an error."""
     scanned = {id(variable) for variable in loss.variables}
     # Without the states of random generators, on which a loss in inference does not depend.
-    fixed = [_array(weight) for weight in loss.model.weights if id(weight) not in scanned]
+    fixed = [
+        array_of(weight).astype(np.float64)
+        for weight in loss.model.weights
+        if id(weight) not in scanned
+    ]
     return {
         "data": fingerprint([_hashable(loss.examples), _hashable(loss.labels)]),
         "weights that are not scanned": fingerprint(fixed),

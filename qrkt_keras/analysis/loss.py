@@ -60,8 +60,10 @@ class DataLoss:
         examples: `(N, ...)`, what the model takes.
         labels: `(N, ...)`, what the loss takes.
         loss: A `keras.losses.Loss`, whose own reduction does not matter, or a function of
-            `(y_true, y_pred)` that returns a value an example or their mean. By default the
-            cross-entropy of integer labels and logits.
+            `(y_true, y_pred)` that returns a value an example or their mean; labels are cast to the
+            outputs' dtype, as Keras does. By default the cross-entropy of integer labels and
+            logits. Where examples have several values each (tokens), all count: masks are not
+            applied.
         variables: The weights that `L` is a function of; by default all trainable ones. The others
             stay as they are.
         batch_size: Examples that go through the model at once: only memory and time depend on it.
@@ -70,9 +72,9 @@ class DataLoss:
 
     Raises:
         TypeError: If the model is no Keras model, or the loss cannot be called.
-        ValueError: If the model is not built, examples and labels differ in number, there are
-            none, a variable is not the model's, not of floats, or given twice, or Keras runs on
-            another backend.
+        ValueError: If the model is not built or has several inputs, examples and labels differ in
+            number, there are none, a variable is not the model's, not of floats, or given twice, or
+            Keras runs on another backend.
 
     Example:
 
@@ -108,6 +110,9 @@ class DataLoss:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         if not callable(loss):
             raise TypeError(f"loss must be a Keras loss or a function. Received: loss={loss!r}")
+        num_inputs = len(getattr(model, "inputs", None) or [None])
+        if num_inputs > 1:
+            raise ValueError(f"The model must have one input. Received: {num_inputs} inputs")
         examples, labels = np.asarray(examples), np.asarray(labels)
         if not examples.ndim or not labels.ndim or len(examples) != len(labels):
             raise ValueError(
@@ -138,9 +143,8 @@ class DataLoss:
 
     def point(self) -> np.ndarray:
         """The weights now, `(size,)` float64, flat, in the order of `variables`."""
-        return np.concatenate([np.ravel(_array(variable)) for variable in self.variables]).astype(
-            np.float64
-        )
+        arrays = [array_of(variable).ravel() for variable in self.variables]
+        return np.concatenate(arrays).astype(np.float64)
 
     @contextlib.contextmanager
     def at(self, point: Sequence[float] | np.ndarray) -> Iterator[None]:
@@ -153,7 +157,7 @@ class DataLoss:
             ValueError: If it has another shape.
         """
         parts = self._split(point, "point")
-        own = [_array(variable) for variable in self.variables]
+        own = [array_of(variable) for variable in self.variables]
         try:
             for variable, part in zip(self.variables, parts, strict=True):
                 variable.assign(part)
@@ -253,12 +257,10 @@ class DataLoss:
         # As Keras does, the loss of half-precision outputs is computed in float32.
         if outputs.dtype.size < 4:
             outputs = tf.cast(outputs, tf.float32)
-        if isinstance(self.loss, keras.losses.Loss):
-            # Not through its `__call__`, which would reduce, and cast float64 down.
-            values = self.loss.call(tf.cast(labels, outputs.dtype), outputs)
-        else:
-            values = self.loss(labels, outputs)
-        values = tf.convert_to_tensor(values)
+        # Not through `Loss.__call__`, which would reduce, and cast float64 down.
+        loss = self.loss.call if isinstance(self.loss, keras.losses.Loss) else self.loss
+        # As Keras does, labels are of the outputs' kind, for functions too.
+        values = tf.convert_to_tensor(loss(tf.cast(labels, outputs.dtype), outputs))
         if values.shape.rank != 0 and values.shape[0] != examples.shape[0]:
             raise ValueError(
                 "The loss must be a value an example, or their mean. "
@@ -322,8 +324,9 @@ def _circuits(model: keras.Model) -> tuple[PQC, ...]:
     return tuple(layer for layer in model._flatten_layers() if isinstance(layer, PQC))
 
 
-def _array(variable: keras.Variable) -> np.ndarray:
-    return np.array(variable.value)
+def array_of(variable: keras.Variable) -> np.ndarray:
+    """Returns a copy of a variable's values, in its own precision."""
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def _checked_variables(

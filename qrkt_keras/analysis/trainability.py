@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import numbers
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from qrkt_keras.analysis.loss import array_of
 from qrkt_keras.analysis.progress import shown
 from qrkt_keras.circuits import CircuitSpec, templates
 from qrkt_keras.execution import check_engine, make_engine, plan
-from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.layers.projection import positive_integer, whole_number
 from qrkt_keras.training.checkpoints import generator_state, restore_generator_state
 from qrkt_keras.training.files import atomic_write
 
@@ -121,8 +121,9 @@ def gradient_variance(
             `(num_qubits, depth)` that returns a `CircuitSpec` or a built Keras model. The depth is
             a template's `num_layers`; of `"patch"` it is `num_blocks`, each qubit reads 8
             features, and the observables are X of each qubit, then Z of each. Of a model
-            the derivative is that of its mean output by its trainable weights; it is built once a
-            sample, which gives it fresh weights by its own initialisers.
+            the derivative is that of its mean output by its trainable weights (of a softmax, whose
+            mean is constant, that is rounding); it is built once a sample, which gives it fresh
+            weights by its own initialisers.
         num_qubits: Numbers of qubits, each at least 1.
         depths: Depths, each at least 1.
         num_samples: Draws of all weights, at least 2.
@@ -149,7 +150,7 @@ def gradient_variance(
         TypeError: If `build` returns something else.
         ValueError: If a number is out of range, no weight has a gradient, a model's weights are
             always the same, or what is of circuits only is asked of a model.
-        UnsupportedCircuitError: If the engine refuses a circuit.
+        UnsupportedCircuitError: If the engine refuses a circuit, before any is run.
         FloatingPointError: If a derivative is not finite.
 
     Example:
@@ -168,13 +169,11 @@ def gradient_variance(
     depths = _sizes("depths", depths)
     if positive_integer("num_samples", num_samples) < 2:
         raise ValueError(f"A variance needs two samples. Received: num_samples={num_samples}")
-    for name, value in {"observable": observable, "seed": seed, "parameter": parameter}.items():
-        is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        is_none = name == "parameter" and value is None
-        if not is_none and not (is_integer and value >= 0):
-            raise ValueError(
-                f"{name} must be a whole number of 0 or more. Received: {name}={value!r}"
-            )
+    observable, seed = whole_number("observable", observable), whole_number("seed", seed)
+    if parameter is not None:
+        parameter = whole_number("parameter", parameter)
+    if inputs is not None and not callable(inputs):
+        raise TypeError(f"inputs must be a function. Received: inputs={inputs!r}")
     if isinstance(build, str):
         build = _template(build)
     if initializer is not None:
@@ -182,13 +181,26 @@ def gradient_variance(
     of_circuits = {"observable": observable, "initializer": initializer, "engine": engine}
     moments = np.empty((2, len(depths), len(num_qubits)))
     done, total = 0, len(depths) * len(num_qubits) * num_samples
-    # Narrow ones first: what is wrong shows early.
+    # Narrow ones first, for they are quick; what is refused is so before any of them.
     places = [(i, j) for j in np.argsort(num_qubits) for i in range(len(depths))]
+    first = {}
+    for i, j in places:
+        width, depth = num_qubits[j], depths[i]
+        drawn = np.random.SeedSequence([seed, width, depth])
+        one = _fresh(build, width, depth, int(drawn.generate_state(1)[0]))
+        _check_built(one, width, depth, of_circuits)
+        first[i, j] = drawn, one
     with shown("gradients", total, progress) as show:
         for i, j in places:
             width, depth = num_qubits[j], depths[i]
-            drawn = np.random.SeedSequence([seed, width, depth])
-            rows = _derivatives(build, width, depth, num_samples, drawn, inputs, of_circuits)
+            drawn, one = first.pop((i, j))
+            if isinstance(one, CircuitSpec):
+                random = np.random.default_rng(drawn)
+                rows = _of_circuit(one, num_samples, random, inputs, **of_circuits)
+            else:
+                seeds = drawn.generate_state(num_samples + 1).tolist()[1:]
+                models = (_fresh(build, width, depth, one_seed) for one_seed in seeds)
+                rows = _of_model(one, models, np.random.default_rng(drawn), inputs)
             gradients = []
             for row in rows:
                 gradients.append(row)
@@ -223,23 +235,17 @@ def _sizes(name: str, values: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _derivatives(
-    build: Callable[[int, int], Any],
-    width: int,
-    depth: int,
-    num_samples: int,
-    drawn: np.random.SeedSequence,
-    inputs: Callable[[Any], Any] | None,
-    of_circuits: dict[str, Any],
-) -> Iterator[np.ndarray]:
-    """The derivatives by all weights, `(samples, weights)`, in pieces of some samples."""
-    seeds = drawn.generate_state(num_samples + 1).tolist()
-    with _seeded(seeds[0]):
-        built = build(width, depth)
+def _check_built(built: Any, width: int, depth: int, of_circuits: dict[str, Any]) -> None:
+    """Refuses what cannot be run, or cannot be asked of it."""
     if isinstance(built, CircuitSpec):
-        yield from _of_circuit(
-            built, num_samples, np.random.default_rng(drawn), inputs, **of_circuits
-        )
+        if of_circuits["observable"] >= built.num_observables:
+            raise ValueError(
+                f"The circuit has the observables 0 to {built.num_observables - 1}. "
+                f"Received: observable={of_circuits['observable']}"
+            )
+        if not built.num_weights:
+            raise ValueError(f"The circuit must have a weight. Received: {built!r}")
+        make_engine(built, of_circuits["engine"])
         return
     if not isinstance(built, keras.Model):
         raise TypeError(
@@ -252,8 +258,10 @@ def _derivatives(
             "A model has its own outputs, initialisers and engines: leave out "
             f"{', '.join(asked)}. Received: {asked[0]}={of_circuits[asked[0]]!r}"
         )
-    models = (_fresh(build, width, depth, one) for one in seeds[1:])
-    yield from _of_model(built, models, np.random.default_rng(drawn), inputs)
+    if not built.built or not built.trainable_variables:
+        raise ValueError(
+            f"build must return a built model with a trainable weight. Received: {built.name!r}"
+        )
 
 
 def _of_circuit(
@@ -268,13 +276,6 @@ def _of_circuit(
 ) -> Iterator[np.ndarray]:
     import tensorflow as tf
 
-    if observable >= spec.num_observables:
-        raise ValueError(
-            f"The circuit has the observables 0 to {spec.num_observables - 1}. "
-            f"Received: observable={observable}"
-        )
-    if not spec.num_weights:
-        raise ValueError(f"The circuit must have a weight. Received: {spec!r}")
     executor = make_engine(spec, engine)
     # Drawn at once, so that they do not depend on how many run in one call.
     weights = _angles(spec, num_samples, random, initializer)
@@ -332,10 +333,6 @@ def _of_model(
 ) -> Iterator[np.ndarray]:
     import tensorflow as tf
 
-    if not model.built or not model.trainable_variables:
-        raise ValueError(
-            f"build must return a built model with a trainable weight. Received: {model.name!r}"
-        )
     examples = tf.constant(_examples(model, random) if inputs is None else inputs(model))
     watched = [variable.value for variable in model.trainable_variables]
 
@@ -356,13 +353,15 @@ def _of_model(
 
     before = None
     for fresh in models:
-        weights = [keras.ops.convert_to_numpy(variable) for variable in fresh.variables]
-        if before is not None and all(map(np.array_equal, before, weights)):
+        weights = [array_of(variable) for variable in fresh.variables]
+        # Without states of seed generators, which are whole numbers and always differ.
+        floats = [array for array in weights if not np.issubdtype(array.dtype, np.integer)]
+        if before is not None and all(map(np.array_equal, before, floats)):
             raise ValueError(
                 "The model's weights are the same each time that it is built: leave out the seeds "
                 f"of its initialisers. Received: {fresh.name!r}"
             )
-        before = weights
+        before = floats
         for variable, value in zip(model.variables, weights, strict=True):
             variable.assign(value)
         yield np.concatenate([part.numpy().ravel() for part in gradient()])[None]
@@ -443,6 +442,11 @@ def trainability_picture(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    if not (np.asarray(result.variances) > 0).all():
+        raise ValueError(
+            "A variance of 0 has no place on a logarithmic scale. "
+            f"Received: variances={np.asarray(result.variances).tolist()}"
+        )
     widths = np.array(result.num_qubits)
     order = np.argsort(widths)
     has_rates = len(widths) > 1

@@ -184,7 +184,7 @@ def checked_seed(seed: Any) -> int | None:
 
 def check_images(shape: tuple[int | None, ...]) -> None:
     """Refuses a shape that is not a batch of images of known size."""
-    if len(shape) != 4 or None in shape[1:]:
+    if len(shape) != 4 or not all(shape[1:]):
         raise ValueError(
             "Images must be (batch, height, width, channels), of known size. "
             f"Received: input shape {tuple(shape)}"

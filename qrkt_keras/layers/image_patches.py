@@ -27,16 +27,16 @@ class ImagePatches(keras.layers.Layer):
         stride: Pixels from one patch to the next; by default `patch_size`.
 
     Call arguments:
-        inputs: Images, a tensor of shape `(B, height, width, channels)`, of known size.
+        inputs: Images, a tensor of shape `(B, height, width, channels)`, of one known size.
 
     Returns:
         A tensor of shape `(B, rows * columns, patch_size**2 * channels)`, with `rows = 1 + (height
         - patch_size) // stride`, and likewise the columns. Where patches leave pixels unused, a
-        warning says how many.
+        warning says how many, when the layer is built.
 
     Raises:
         ValueError: If a number is less than 1, the input is not a batch of images of known size,
-            or an image is smaller than a patch.
+            or of another size than the first one, or an image is smaller than a patch.
 
     Example:
 
@@ -63,6 +63,8 @@ class ImagePatches(keras.layers.Layer):
                 f"{input_shape[1]}x{input_shape[2]} pixels, which has {rows}x{columns} patches",
                 stacklevel=2,
             )
+        # What is left unused was told of this size.
+        self.input_spec = keras.layers.InputSpec(shape=(None, *input_shape[1:]))
         self.built = True
 
     def _grid(self, input_shape: tuple[int | None, ...]) -> tuple[int, int]:

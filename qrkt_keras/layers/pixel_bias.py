@@ -18,13 +18,14 @@ class PixelBias(keras.layers.Layer):
     dtype policy, and so is the sum, before it is cast to the policy's compute dtype.
 
     Call arguments:
-        inputs: Images, a tensor of shape `(B, height, width, channels)`, of known size.
+        inputs: Images, a tensor of shape `(B, height, width, channels)`, of one known size.
 
     Returns:
         A tensor of the same shape.
 
     Raises:
-        ValueError: If the input is not a batch of images of known size.
+        ValueError: If the input is not a batch of images of known size, or of another size than
+            the first one.
 
     Example:
 
@@ -48,6 +49,8 @@ class PixelBias(keras.layers.Layer):
             initializer="zeros",
             autocast=False,
         )
+        # A single row, pixel or channel would be broadcast.
+        self.input_spec = keras.layers.InputSpec(shape=(None, *input_shape[1:]))
         self.built = True
 
     def call(self, inputs: Any) -> Any:

@@ -25,6 +25,15 @@ def positive_integer(name: str, value: Any) -> int:
     return int(value)
 
 
+def whole_number(name: str, value: Any) -> int:
+    """Returns `value` as an int, or refuses it in the words of the argument `name`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+        raise ValueError(
+            f"`{name}` must be a whole number of 0 or more. Received: {name}={value!r}"
+        )
+    return int(value)
+
+
 def positive_number(name: str, value: Any) -> float:
     """Returns `value` as a float, or refuses it in the words of the argument `name`."""
     good = isinstance(value, numbers.Real) and not isinstance(value, bool)

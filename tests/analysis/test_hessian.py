@@ -383,6 +383,14 @@ def test_a_model_that_has_come_to_no_number():
         power_iteration(loss, **quiet)
 
 
+@pytest.mark.parametrize("function", [power_iteration, lanczos, trace, spectral_density])
+@pytest.mark.parametrize("seed", [-1, 1.5, None, True])
+def test_bad_seeds(function, seed):
+    message = f"`seed` must be a whole number of 0 or more. Received: seed={seed!r}$"
+    with pytest.raises(ValueError, match=message):
+        function(Quadratic(symmetric(8)), seed=seed, **quiet)
+
+
 # --- picture ---------------------------------------------------------------------------------
 
 

@@ -239,6 +239,8 @@ def test_weights_without_a_scale_are_refused(layers):
         random_plane([keras.Variable([1.0, np.nan])])
     with pytest.raises(ValueError, match=r"zero or parallel\. Received: lengths 2 and 2"):
         random_plane([keras.Variable([2.0])])
+    with pytest.raises(ValueError, match="Received: seed=-1$"):
+        random_plane([keras.Variable([2.0, 1.0])], seed=-1)
 
 
 def test_a_whole_transformer_has_a_landscape():

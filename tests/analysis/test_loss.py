@@ -279,6 +279,24 @@ def test_a_losses_own_reduction_does_not_matter(reduction):
     assert other.value() == loss.value()
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int32"])
+def test_labels_are_cast_for_a_function_as_keras_does(dtype):
+    loss, inputs, labels = linear("float32")
+    labels = labels.round().astype(dtype)
+    assert labels.any()
+    function = DataLoss(
+        loss.model,
+        loss.examples,
+        labels,
+        loss=lambda labels, outputs: keras.ops.mean((labels - outputs) ** 2, axis=-1),
+    )
+    own = DataLoss(loss.model, loss.examples, labels, loss=keras.losses.MeanSquaredError())
+    assert function.value() == own.value()
+    assert function.value() == pytest.approx(
+        ((inputs @ loss.point().reshape(4, -1) - labels) ** 2).mean(), rel=1e-5
+    )
+
+
 def test_float64_stays_float64():
     # Keras' own losses cast to float32, which is off by 1e-8 or so.
     loss, inputs, labels = linear("float64", units=3)
@@ -400,3 +418,7 @@ def test_bad_variables_points_and_losses():
     double = keras.Model(inputs, [keras.layers.Dense(2)(inputs)] * 2)
     with pytest.raises(ValueError, match="one output. Received: list"):
         DataLoss(double, *data).value()
+    others = keras.Input((3,))
+    two = keras.Model([inputs, others], keras.layers.Dense(2)(inputs + others))
+    with pytest.raises(ValueError, match="must have one input. Received: 2 inputs$"):
+        DataLoss(two, [data[0], data[0]], data[1])

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 import sympy
+from matplotlib.figure import Figure
+from PIL import Image
 from support.reference import cirq_gradient
 
 from qrkt_keras.analysis import trainability
@@ -19,6 +21,7 @@ from qrkt_keras.analysis.trainability import (
     trainability_picture,
 )
 from qrkt_keras.circuits import CircuitSpec, templates
+from qrkt_keras.execution import UnsupportedCircuitError
 from qrkt_keras.layers import PQC
 
 # Standard errors by which an estimate may be off: one run in 16,000 by chance, and seeds are fixed.
@@ -289,7 +292,9 @@ def not_built(width, depth):
 
 
 def always_the_same(width, depth):
-    return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+    # The seed generator of Dropout has another state each time, which says nothing.
+    layers = [keras.layers.Dropout(0.5), keras.layers.Dense(1, kernel_initializer="ones")]
+    return keras.Sequential([keras.Input((1,)), *layers])
 
 
 def of_integers(width, depth):
@@ -333,6 +338,7 @@ def no_gradient(width, depth):
         ("rx_ring", {"inputs": lambda spec: [0.0]}, ValueError, r"shape \(1,\)"),
         (no_weights, {}, ValueError, "must have a weight"),
         (no_gradient, {}, ValueError, "No weight has a gradient"),
+        ("rx_ring", {"inputs": np.zeros(2)}, TypeError, "inputs must be a function. Received"),
         (lambda width, depth: 3, {}, TypeError, "Received: 3"),
         (not_built, {}, ValueError, "built model"),
         (always_the_same, {}, ValueError, "same each time"),
@@ -348,17 +354,61 @@ def test_what_is_refused(build, changes, error, told):
         gradient_variance(build, **arguments)
 
 
+def test_a_circuit_that_an_engine_refuses_is_so_before_others_are_run(monkeypatch):
+    def run(*arguments, **options):
+        raise AssertionError("run")
+
+    monkeypatch.setattr(trainability, "_of_circuit", run)
+    with pytest.raises(UnsupportedCircuitError):
+        gradient_variance("hardware_efficient", [2, 40], [30], num_samples=5, progress=False)
+
+
 # --- pictures ------------------------------------------------------------------------------
 
 
-def test_picture(plateau, tmp_path):
-    from PIL import Image
+def test_the_picture_has_variances_errors_and_rates(plateau, tmp_path, monkeypatch):
+    saved, save = [], Figure.savefig
 
+    def keep(self, *arguments, **options):
+        saved.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     path = tmp_path / "trainability.png"
     trainability_picture(plateau, path, title="hardware_efficient")
     with Image.open(path) as image:
         assert image.format == "PNG" and min(image.size) > 500
+    (axes,) = saved[0].axes
+    assert axes.get_yscale() == "log" and axes.get_title() == "hardware_efficient"
+    assert len(axes.containers) == 2
+    for bars, values, errors in zip(
+        axes.containers, plateau.variances, plateau.standard_errors, strict=True
+    ):
+        line, _, (segments,) = bars.lines
+        np.testing.assert_array_equal(line.get_xdata(), plateau.num_qubits)
+        np.testing.assert_array_equal(line.get_ydata(), values)
+        ends = np.array([segment[:, 1] for segment in segments.get_segments()])
+        np.testing.assert_allclose(ends, np.stack([values - errors, values + errors], axis=1))
+    rates = [
+        f"{depth}   ({rate:.2f})" for depth, rate in zip((1, 14), plateau.rates(), strict=True)
+    ]
+    legend = axes.get_legend()
+    told = [text.get_text() for text in legend.get_texts()]
+    assert told == [*rates, "a 2-design's slope   (0.69)"]
+    # It halves with each qubit, through the middle of the deeper circuits' line.
+    (guide,) = (line for line in axes.lines if line.get_linestyle() == "--")
+    heights = guide.get_ydata()
+    np.testing.assert_allclose(heights[1:] / heights[:-1], 1 / 4)  # two qubits more
+    assert np.log(heights).mean() == pytest.approx(np.log(plateau.variances[1]).mean())
     # One number of qubits has no rate, and is drawn all the same.
     single = Trainability((4,), (1,), np.array([[0.1]]), np.array([[0.02]]), 10)
     trainability_picture(single, tmp_path / "single.png")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["single.png", "trainability.png"]
+
+
+@pytest.mark.parametrize("num_qubits", [(4,), (4, 5)])
+def test_a_variance_of_nothing_is_not_drawn(num_qubits, tmp_path):
+    nothing = np.zeros((1, len(num_qubits)))
+    with pytest.raises(ValueError, match=r"logarithmic scale. Received: variances=\[\[0.0"):
+        trainability_picture(Trainability(num_qubits, (1,), nothing, nothing, 10), tmp_path / "a")
+    assert not [*tmp_path.iterdir()]

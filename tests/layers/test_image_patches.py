@@ -138,8 +138,19 @@ def test_ignores_the_global_data_format():
             lambda: ImagePatches(2)(keras.Input((None, 4, 1))),
             r"Received: input shape \(None, None, 4, 1\)$",
         ),
+        (
+            lambda: ImagePatches(2)(np.zeros((1, 4, 4, 0))),
+            r"Received: input shape \(1, 4, 4, 0\)$",
+        ),
     ],
 )
 def test_what_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_another_size_is_refused_for_its_unused_pixels_would_not_be_told():
+    layer = ImagePatches(2)
+    layer(np.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match=r"found shape=\(1, 5, 5, 1\)"):
+        layer(np.zeros((1, 5, 5, 1)))

@@ -72,9 +72,18 @@ def test_angles_keep_their_precision(policy, weights, result):
     [
         (np.zeros((4, 4, 1)), r"of known size. Received: input shape \(4, 4, 1\)$"),
         (keras.KerasTensor((None, 4, None, 1)), r"Received: input shape \(None, 4, None, 1\)$"),
+        (np.zeros((1, 4, 4, 0)), r"Received: input shape \(1, 4, 4, 0\)$"),
     ],
-    ids=["three axes", "unknown size"],
+    ids=["three axes", "unknown size", "no channel"],
 )
 def test_refused_inputs(inputs, message):
     with pytest.raises(ValueError, match=message):
         PixelBias()(inputs)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 2), (4, 5, 1), (4, 6, 2)])
+def test_images_of_another_size_are_not_broadcast(shape):
+    layer = PixelBias()
+    layer(images())
+    with pytest.raises(ValueError, match="incompatible with the layer"):
+        layer(images(shape=shape))

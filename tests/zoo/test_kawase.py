@@ -15,6 +15,7 @@ from qrkt_keras.training import Recipe, fit
 from qrkt_keras.zoo import runs
 
 SCRIPT = Path(__file__).resolve().parents[2] / "zoo/patch_qnn/kawase.py"
+CARD = SCRIPT.parent / "README.md"
 TABLES = ("results", "spectra", "agreement")
 RECIPE = Recipe(
     epochs=3,
@@ -120,6 +121,48 @@ def loss_of(model, images, labels):
     logits -= logits.max(axis=1, keepdims=True)
     logarithms = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return -logarithms[np.arange(len(labels)), labels].mean()
+
+
+def test_the_printed_figures_are_the_sources():
+    """SPEC.md, section 5."""
+    assert kawase.PRINTED == {
+        (4, 50): (0.06607, 0.9798, 15.99),
+        (4, 100): (0.06385, 0.9818, 22.54),
+        (9, 50): (0.05552, 0.9823, 4.482),
+        (16, 50): (0.04957, 0.9840, 3.341),
+    }
+
+
+def test_the_card_is_what_is_recorded():
+    rows = {
+        "results": kawase.results_table(),
+        "spectra": kawase.spectra_table(),
+        "agreement": kawase.agreement_table(FIRST),
+    }
+    for name, lines in rows.items():
+        written = "\n".join([f"<!-- kawase.py {name} -->", *lines, f"<!-- end of {name} -->"])
+        assert written in CARD.read_text()
+
+
+def test_the_sample_is_that_of_the_command(monkeypatch):
+    """`qrkt analyse … --examples 20` draws each class by its share, with the seed 0."""
+    labels = np.repeat([0, 1, 2], [30, 18, 12])
+    everything = np.arange(60), labels
+    monkeypatch.setattr(kawase, "SAMPLE", 20)
+    monkeypatch.setattr(kawase, "ALL_IMAGES", 60)
+    asked = []
+    monkeypatch.setattr(data, "arrays", lambda *names: asked.append(names) or everything)
+    kawase.training_images.cache_clear()
+    try:
+        numbers, drawn = kawase.training_images(20)
+        every, _ = kawase.training_images(60)
+    finally:
+        kawase.training_images.cache_clear()
+    assert asked == [("mnist", "train+validation")] * 2
+    assert every.tolist() == [*range(60)]
+    assert np.bincount(drawn).tolist() == [10, 6, 4]
+    assert (labels[numbers] == drawn).all()
+    assert numbers.tolist() == data.stratified_split(labels, 20, 0)[1].tolist()
 
 
 def test_every_part_is_of_the_weights_and_images_that_it_says(analysed, folders):
@@ -249,7 +292,7 @@ def test_figures_of_other_weights_are_neither_told_nor_kept(analysed, folders, m
 
 
 def test_what_is_not_here_is_analysed_by_the_packages_weights(
-    analysed, folders, monkeypatch, tmp_path
+    analysed, folders, monkeypatch, tmp_path, capsys
 ):
     source = zoo.read_preset(folders[FIRST] / "preset")
     path = analysed / "analysis" / f"{FIRST.name}_power.json"
@@ -265,8 +308,9 @@ def test_what_is_not_here_is_analysed_by_the_packages_weights(
         found = json.loads(path.read_text())
         for name in ("sha256", "epoch", "loss", "eigenvalues", "command"):
             assert found[name] == whole[name]
-        # Whose plane is made of the run's snapshots, which are in its folder.
         assert not landscape.exists()
+        needed = f"{FIRST.name}: landscape needs the run's snapshots, and there is no {tmp_path}.\n"
+        assert capsys.readouterr().out.startswith(needed)
         # The package has other weights than those that are recorded.
         path.unlink()
         training.write_text(json.dumps({**json.loads(kept[2][1]), "sha256": "0" * 64}))
@@ -274,6 +318,8 @@ def test_what_is_not_here_is_analysed_by_the_packages_weights(
         training.unlink()
         kawase.analyse({FIRST: tmp_path}, ["power"], WORK)
         assert not path.exists()
+        told = f"{FIRST.name}: no finished run in {tmp_path}, nor its weights in the package.\n"
+        assert capsys.readouterr().out == 2 * told
     finally:
         for one, text in kept:
             one.write_text(text)

@@ -242,7 +242,7 @@ class TestValues:
         ],
         ids=str,
     )
-    @pytest.mark.filterwarnings("ignore:.*pixels are in no average")
+    @pytest.mark.filterwarnings("ignore:.*pixels are in no patch")
     def test_those_of_other_forms_are_too(self, changes):
         arguments = {**SMALL, **changes}
         # As many features as divide into halves and qubits.

@@ -173,13 +173,16 @@ def analyse(folders: Mapping[Run, Path], parts: Sequence[str], work: Work) -> No
     for run, folder in folders.items():
         preset = _preset(run, folder)
         if preset is None:
+            print(f"{run.name}: no finished run in {folder}, nor its weights in the package.")
             continue
         weights = _weights(preset)
         missing = [
             part for part in run.parts if part in parts and not _is_there(run, part, weights)
         ]
         if preset.parent != folder:
-            missing = [part for part in missing if part not in NEED_SNAPSHOTS]
+            for part in [part for part in missing if part in NEED_SNAPSHOTS]:
+                print(f"{run.name}: {part} needs the run's snapshots, and there is no {folder}.")
+                missing.remove(part)
         if missing:
             _analyse_run(run, folder, missing, work)
             keras.backend.clear_session()

@@ -55,7 +55,8 @@ class PatchQNN(TakesImages, Classifier):
         num_qubits_per_circuit: Qubits of one circuit.
         scale: What the means of the circuits' values, in [-1, 1], are multiplied by.
         max_angle: The angle of a white pixel, in radians.
-        quantum: `False` for the classical twin, with a Dense layer for each circuit.
+        quantum: `False` for the classical twin, with a Dense layer for each circuit. It has no
+            non-linearity, so it is a softmax regression on the pixels.
         trainable_circuits: `False` leaves the circuits' angles as they are drawn, a control for
             what training them buys.
         engine: Engine that computes the circuits, see `qrkt_keras.execution.ENGINES`.
@@ -69,10 +70,10 @@ class PatchQNN(TakesImages, Classifier):
             0..255. `predict` checks the values, other calls only the form.
 
     Returns:
-        Logits in [-scale, scale], a float tensor of shape `(B, num_classes)`.
+        Logits, a float tensor of shape `(B, num_classes)`; in [-scale, scale], the twin's anywhere.
 
     Raises:
-        TypeError: If an argument is of the wrong type.
+        TypeError, ValueError: If an argument is of the wrong type.
         ValueError: If an argument is out of range, or does not fit another one: the averaged map
             smaller than a patch, or more classes than a circuit has values.
         UnsupportedCircuitError: If the engine refuses the circuit.

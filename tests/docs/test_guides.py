@@ -1,4 +1,4 @@
-"""The README and the guides run as they are written."""
+"""The README, the guides and the models' cards run as they are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "engines.md"]
-GUIDES = [*PAGES, *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+CARDS = sorted((ROOT / "zoo").glob("*/README.md"))
+GUIDES = [*PAGES, *sorted((ROOT / "docs" / "guides").glob("*.md")), *CARDS]
 # Those that run several commands, each in processes of its own: minutes. These have tests of their
 # own, in `test_cli.py`, `test_cli_analyse.py`, `test_cli_strategies.py`, `zoo/test_comparison.py`.
 SLOW = {"analysis", "compare", "data", "distributed"}
@@ -22,7 +23,11 @@ BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 @pytest.mark.parametrize(
     "guide",
     [
-        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
+        pytest.param(
+            path,
+            id=path.relative_to(ROOT).with_suffix("").as_posix(),
+            marks=pytest.mark.slow if path.stem in SLOW else (),
+        )
         for path in GUIDES
     ],
 )

@@ -100,6 +100,7 @@ def table(rows: list[dict], name: str) -> list[str]:
     ]
     for form in FORMS.values():
         own = [row for row in rows if row["model"] == form.title]
+        own.sort(key=lambda row: int(row["seed"]))
         if own:
             test, validation, auc = (
                 [float(row[column]) for row in own]
@@ -108,7 +109,7 @@ def table(rows: list[dict], name: str) -> list[str]:
             cells = [f"{int(own[0]['parameters']):,}", own[0]["qubits"]]
             cells += [f"{runs.spread([100 * one for one in test], 2)} %"]
             cells += [f"{runs.spread([100 * one for one in validation], 2)} %"]
-            cells += [runs.spread(auc, 4), ", ".join(sorted(row["seed"] for row in own))]
+            cells += [runs.spread(auc, 4), ", ".join(row["seed"] for row in own)]
             cells += [", ".join(row["seconds"] for row in own)]
             lines.append(f"| {form.title} | {' | '.join(cells)} |")
     return lines

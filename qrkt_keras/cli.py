@@ -39,7 +39,7 @@ from qrkt_keras.quiet import quiet_tensorflow
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from qrkt_keras.analysis import DataLoss
+    from qrkt_keras.analysis import DataLoss, KeptProducts, SpectralDensity
     from qrkt_keras.training import (
         CrossValidationResult,
         FeatureExtractor,
@@ -1377,6 +1377,10 @@ def hessian(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results.", show_default="runs/hessian_PRESET")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue what was stopped in the folder, if anything was."),
+    ] = False,
     overwrite: OverwriteResults = False,
     quiet: QuietAnalysis = False,
 ) -> None:
@@ -1384,8 +1388,11 @@ def hessian(
 
     The Hessian is that of a trained classifier's mean loss over a data set. The folder gets
     hessian.json, and with --density density.png. After an interrupt (ctrl-C) it gets what was
-    found until then.
+    found until then. Until all is found, hessian_products.npz keeps the products with the Hessian,
+    with which --resume goes on after any interruption, or with other options.
     """
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude each other.")
     if method is Method.POWER and num_eigenvalues > 1:
         raise typer.BadParameter("--method power finds one eigenvalue: leave out --eigenvalues.")
     if not (num_eigenvalues or num_samples or num_probes):
@@ -1400,7 +1407,11 @@ def hessian(
     _check_data(data, of_preset=False)
     name = _located(preset)[1]
     output = output or Path("runs") / f"hessian_{name}"
-    _check_results(output, ("hessian.json", "density.png"), overwrite=overwrite)
+    files, products = ("hessian.json", "density.png"), output / "hessian_products.npz"
+    continued = resume and products.exists()
+    if not continued:
+        has_resume = not resume and products.exists()
+        _check_results(output, (*files, products.name), overwrite=overwrite, has_resume=has_resume)
     options = {"data": data, **reading, "split": split, "examples": num_examples}
     options |= {"weights": weights, "eigenvalues": num_eigenvalues, "method": method}
     options |= {"max_iterations": max_iterations, "tolerance": tolerance, "trace": num_samples}
@@ -1421,50 +1432,29 @@ def hessian(
         )
         if not quiet:
             _say_loss(name, loss, facts)
-        since, shown = time.monotonic(), {"seed": seed, "progress": not quiet}
+        if num_eigenvalues > loss.size:
+            raise ValueError(
+                f"There are as many eigenvalues as weights, {loss.size:,}. "
+                f"Received: --eigenvalues {num_eigenvalues}"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            # What does not belong to the new results must not lie beside them.
+            for file in (*files, products.name):
+                (output / file).unlink(missing_ok=True)
+        since = time.monotonic()
         with _status("Computing the loss …"):
-            results: dict[str, Any] = {"loss": _finite(loss.value())}
-        is_interrupted = False
-        if num_eigenvalues:
-            stop = {"max_iterations": max_iterations, "tolerance": tolerance}
-            if method is Method.POWER:
-                pairs = analysis.power_iteration(loss, **stop, **shown)
-            else:
-                pairs = analysis.lanczos(loss, num_eigenvalues, **stop, **shown)
-            results |= {
-                "method": str(method),
-                "eigenvalues": pairs.values.tolist(),
-                "residuals": [_finite(one) for one in pairs.residuals.tolist()],
-                "num_iterations": pairs.num_iterations,
-                "is_converged": pairs.is_converged,
-            }
-            is_interrupted = pairs.is_interrupted
-        density = None
-        try:
-            if num_samples and not is_interrupted:
-                estimate = analysis.trace(loss, num_samples=num_samples, **shown)
-                results["trace"] = {
-                    "mean": estimate.mean,
-                    "standard_error": _finite(estimate.standard_error),
-                    "num_samples": len(estimate.samples),
-                }
-                is_interrupted = estimate.is_interrupted
-            if num_probes and not is_interrupted:
-                density = analysis.spectral_density(
-                    loss, num_steps=num_steps, num_probes=num_probes, **shown
-                )
-                results["density"] = {
-                    "nodes": density.nodes.tolist(),
-                    "weights": density.weights.tolist(),
-                }
-                is_interrupted = density.is_interrupted
-        except KeyboardInterrupt:
-            # In the first product of a part: the parts before it are finished.
-            if "eigenvalues" not in results and "trace" not in results:
-                raise
-            is_interrupted = True
-        results = {"command": command, **facts, "seed": seed, **results}
-        results["seconds"] = round(time.monotonic() - since, 1)
+            kept = analysis.KeptProducts(loss, products, resume=resume)
+        stop = {"max_iterations": max_iterations, "tolerance": tolerance}
+        counts = {"num_samples": num_samples, "num_probes": num_probes, "num_steps": num_steps}
+        with kept:
+            found, density, is_interrupted = _spectrum(
+                kept, method, num_eigenvalues, stop, **counts, seed=seed, progress=not quiet
+            )
+        results = {"command": command, **facts, "seed": seed, "loss": _finite(kept.mean_loss)}
+        # What was computed before took time that is not known here.
+        seconds = None if continued else round(time.monotonic() - since, 1)
+        results |= {**found, "seconds": seconds}
         written = ["hessian.json"]
         _write_results(output, written[0], results)
         if density is not None:
@@ -1477,15 +1467,74 @@ def hessian(
     _console().print(_hessian_table(results))
     _say(f"Written to {output}/: {', '.join(written)}")
     if is_interrupted:
-        _say("Interrupted: that is what was found until then.", "yellow", stderr=True)
+        told = "Interrupted: that is what was found until then. To continue:"
+        _say(f"{told}\n  {command} --resume", "yellow", stderr=True)
         raise typer.Exit(_INTERRUPTED)
     if not results.get("is_converged", True):
         _say(
             f"Not converged after {results['num_iterations']} products: the residual tells how far "
-            "off an eigenvalue may be; --max-iterations allows more.",
+            "off an eigenvalue may be; --max-iterations allows more, and --resume goes on.",
             "yellow",
             stderr=True,
         )
+    else:
+        products.unlink(missing_ok=True)
+
+
+def _spectrum(
+    loss: KeptProducts,
+    method: Method,
+    num_eigenvalues: int,
+    stop: Mapping[str, Any],
+    *,
+    num_samples: int,
+    num_probes: int,
+    num_steps: int,
+    **shown: Any,
+) -> tuple[dict[str, Any], SpectralDensity | None, bool]:
+    """What is asked for of a Hessian, for its JSON file, and whether an interrupt ended it."""
+    from qrkt_keras import analysis
+
+    results: dict[str, Any] = {}
+    is_interrupted = False
+    if num_eigenvalues:
+        if method is Method.POWER:
+            pairs = analysis.power_iteration(loss, **stop, **shown)
+        else:
+            pairs = analysis.lanczos(loss, num_eigenvalues, **stop, **shown)
+        results |= {
+            "method": str(method),
+            "eigenvalues": pairs.values.tolist(),
+            "residuals": [_finite(one) for one in pairs.residuals.tolist()],
+            "num_iterations": pairs.num_iterations,
+            "is_converged": pairs.is_converged,
+        }
+        is_interrupted = pairs.is_interrupted
+    density = None
+    try:
+        if num_samples and not is_interrupted:
+            estimate = analysis.trace(loss, num_samples=num_samples, **shown)
+            results["trace"] = {
+                "mean": estimate.mean,
+                "standard_error": _finite(estimate.standard_error),
+                "num_samples": len(estimate.samples),
+            }
+            is_interrupted = estimate.is_interrupted
+        if num_probes and not is_interrupted:
+            density = analysis.spectral_density(
+                loss, num_steps=num_steps, num_probes=num_probes, **shown
+            )
+            results["density"] = {
+                "nodes": density.nodes.tolist(),
+                "weights": density.weights.tolist(),
+            }
+            is_interrupted = density.is_interrupted
+    except KeyboardInterrupt:
+        # In the first product of a part: the parts before it are finished.
+        if not results:
+            raise
+        is_interrupted = True
+    return results, density, is_interrupted
 
 
 def _hessian_table(results: Mapping[str, Any]) -> Table:

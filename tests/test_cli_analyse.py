@@ -196,7 +196,44 @@ def test_an_interrupted_hessian_keeps_what_it_found(twin, tmp_path):
     assert len(found["eigenvalues"]) == len(found["residuals"]) == 1
     # What was to come after it was not begun.
     assert "density" not in found
-    assert [file.name for file in tmp_path.iterdir()] == ["hessian.json"]
+    left = {"hessian.json", "hessian_products.npz"}
+    assert {file.name for file in tmp_path.iterdir()} == left
+
+
+def test_a_stopped_hessian_is_continued(twin, tmp_path, monkeypatch):
+    from qrkt_keras.analysis import DataLoss
+
+    words = ("analyse", "hessian", twin, "--examples", 50, "--eigenvalues", 2)
+    words += ("--tolerance", 0.1, "--trace", 3, "--density", 1, "--steps", 4)
+    done(*words, "--output", tmp_path / "whole", "--quiet")
+    whole = results(tmp_path / "whole", "hessian")
+    assert not (tmp_path / "whole" / "hessian_products.npz").exists()
+
+    output, made = tmp_path / "halves", whole["num_iterations"] + 1
+    with interrupted("hessian_vector_product", made + 1):
+        stopped = qrkt(*words, "--output", output)
+    assert stopped.exit_code == 130
+    *_, command = stopped.stderr.splitlines()
+    assert command.endswith("--resume")
+    assert refused(*words, "--output", output).startswith("There are results already: --resume")
+    own, calls = DataLoss.hessian_vector_product, []
+
+    def counted(loss, vector):
+        calls.append(None)
+        return own(loss, vector)
+
+    monkeypatch.setattr(DataLoss, "hessian_vector_product", counted)
+    done(*shlex.split(command)[1:])
+    assert len(calls) == 3 - 1 + 4
+    halves = results(output, "hessian")
+    # How long the first part took is not known.
+    assert whole.pop("seconds") > 0 and halves.pop("seconds") is None
+    assert whole.pop("command") != halves.pop("command")
+    assert halves == whole
+    assert {file.name for file in output.iterdir()} == {"hessian.json", "density.png"}
+    # Results without products are not continued, and not replaced.
+    told = refused(*words, "--output", output, "--resume")
+    assert told.startswith("There are results already: --overwrite replaces them")
 
 
 @pytest.mark.parametrize("part", ["trace", "density"])
@@ -246,7 +283,7 @@ def test_a_hessian_interrupted_at_once_writes_nothing(twin, tmp_path):
     words = ("--examples", 50, "--eigenvalues", 0, "--output", tmp_path / "out", "--quiet")
     with interrupted("hessian_vector_product", 1):
         finished = qrkt("analyse", "hessian", twin, *words, "--trace", 2)
-    assert finished.exit_code == 130 and not (tmp_path / "out").exists()
+    assert finished.exit_code == 130 and not [*(tmp_path / "out").iterdir()]
 
 
 def test_an_eigenvalue_that_is_not_exact_yet_is_told(twin, tmp_path):
@@ -254,6 +291,10 @@ def test_an_eigenvalue_that_is_not_exact_yet_is_told(twin, tmp_path):
     finished = qrkt("analyse", "hessian", twin, *words)
     assert finished.exit_code == 0
     assert "Not converged after 2 products" in finished.stderr
+    # With more products it is, and the first two are not made again.
+    with interrupted("hessian_vector_product", 2):
+        more = qrkt("analyse", "hessian", twin, *words[:2], *words[4:], "--resume")
+    assert more.exit_code == 130 and results(tmp_path, "hessian")["num_iterations"] == 3
     # And overwritten where that is asked for, with the picture that would not belong to it.
     (tmp_path / "density.png").write_bytes(b"")
     qrkt("analyse", "hessian", twin, *words, "--eigenvalues", 0, "--trace", 1, "--overwrite")
@@ -481,7 +522,7 @@ def test_a_preset_must_be_a_trained_classifiers(command, tmp_path, monkeypatch):
         (("hessian", "--examples", 2000), "has 1,293 examples. Received: --examples 2000"),
         (("hessian", "--split", "dev"), "'dev'"),
         (("hessian", "--data", "imdb_reviews"), "imdb_reviews has texts"),
-        (("hessian", "--eigenvalues", 800, "--max-iterations", 800), "num_eigenvalues"),
+        (("hessian", "--eigenvalues", 800, "--max-iterations", 800), "Received: --eigenvalues 800"),
         (("landscape",), 'recipe has "snapshots": true'),
     ],
     ids=str,
@@ -518,6 +559,7 @@ def test_results_need_a_folder_before_anything_is_computed(words, tmp_path):
         (("hessian", "p", "--tolerance", 0), "--tolerance must be a positive number"),
         (("hessian", "p", "--tolerance", "nan"), "--tolerance must be a positive number"),
         (("landscape", "p", "--resume", "--overwrite"), "exclude each other"),
+        (("hessian", "p", "--resume", "--overwrite"), "exclude each other"),
         (("landscape", "p", "--overwrite", "--margin", "inf"), "--margin must be finite"),
         (("trainability", "rx_ring", "--qubits", 0), "--qubits"),
         ((), "trainability"),

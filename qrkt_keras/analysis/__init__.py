@@ -20,6 +20,7 @@ from qrkt_keras.analysis.landscape import (
     scan,
 )
 from qrkt_keras.analysis.loss import DataLoss, circuit_variables
+from qrkt_keras.analysis.products import KeptProducts
 from qrkt_keras.analysis.trainability import (
     Trainability,
     gradient_variance,
@@ -29,6 +30,7 @@ from qrkt_keras.analysis.trainability import (
 __all__ = [
     "DataLoss",
     "Eigenpairs",
+    "KeptProducts",
     "Landscape",
     "Plane",
     "ScanInterrupted",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qrkt_keras.analysis.loss import DataLoss
+from qrkt_keras.analysis.products import KeptProducts
 from qrkt_keras.analysis.progress import shown
 from qrkt_keras.layers.projection import positive_integer, positive_number, whole_number
 from qrkt_keras.training.files import atomic_write
@@ -128,7 +129,7 @@ class SpectralDensity:
 
 
 def power_iteration(
-    loss: DataLoss,
+    loss: DataLoss | KeptProducts,
     *,
     max_iterations: int = 100,
     tolerance: float = 1e-3,
@@ -142,7 +143,7 @@ def power_iteration(
     eigenvalues are close: the residual tells, and `lanczos` needs fewer products.
 
     Args:
-        loss: The loss, at the weights that its model has.
+        loss: The loss, at the weights that its model has, or its `KeptProducts`.
         max_iterations: Products with the Hessian at most.
         tolerance: Relative change of the eigenvalue at which to stop.
         seed: Seed of the vector to start with, a whole number of 0 or more.
@@ -198,7 +199,7 @@ def power_iteration(
 
 
 def lanczos(
-    loss: DataLoss,
+    loss: DataLoss | KeptProducts,
     num_eigenvalues: int = 5,
     *,
     max_iterations: int = 100,
@@ -214,7 +215,7 @@ def lanczos(
     vector is found, and others only where the Krylov space ends before.
 
     Args:
-        loss: The loss, at the weights that its model has.
+        loss: The loss, at the weights that its model has, or its `KeptProducts`.
         num_eigenvalues: How many, k.
         max_iterations: Products with the Hessian at most. Two vectors of all weights are kept for
             each.
@@ -275,7 +276,7 @@ def lanczos(
 
 
 def trace(
-    loss: DataLoss, *, num_samples: int = 30, seed: int = 0, progress: bool = True
+    loss: DataLoss | KeptProducts, *, num_samples: int = 30, seed: int = 0, progress: bool = True
 ) -> TraceEstimate:
     """The Hessian's trace, estimated by random vectors of signs.
 
@@ -283,7 +284,7 @@ def trace(
     is `2 sum_(i != j) H_ij^2`.
 
     Args:
-        loss: The loss, at the weights that its model has.
+        loss: The loss, at the weights that its model has, or its `KeptProducts`.
         num_samples: Random vectors, each a product with the Hessian.
         seed: Seed of the vectors, a whole number of 0 or more.
         progress: Whether to show a progress bar.
@@ -325,7 +326,7 @@ def trace(
 
 
 def spectral_density(
-    loss: DataLoss,
+    loss: DataLoss | KeptProducts,
     *,
     num_steps: int = 50,
     num_probes: int = 4,
@@ -340,7 +341,7 @@ def spectral_density(
     eigenvalues that stand apart are found with their places, the rest as a smooth density.
 
     Args:
-        loss: The loss, at the weights that its model has.
+        loss: The loss, at the weights that its model has, or its `KeptProducts`.
         num_steps: Lanczos' steps for each probe, at most the number of weights.
         num_probes: Random vectors; the work is `num_probes * num_steps` products.
         seed: Seed of the vectors, a whole number of 0 or more.
@@ -400,7 +401,7 @@ class _Krylov(NamedTuple):
 
 
 def _krylov_spaces(
-    loss: DataLoss, start: np.ndarray, most: int, random: np.random.Generator
+    loss: DataLoss | KeptProducts, start: np.ndarray, most: int, random: np.random.Generator
 ) -> Iterator[_Krylov]:
     """Lanczos' iteration from a vector; a product with the Hessian for each step.
 
@@ -460,7 +461,7 @@ def _residuals(values: Any, vectors: np.ndarray, products: np.ndarray) -> np.nda
         return np.divide(lengths, np.abs(values), out=np.zeros_like(lengths), where=lengths > 0)
 
 
-def _product(loss: DataLoss, vector: np.ndarray) -> np.ndarray:
+def _product(loss: DataLoss | KeptProducts, vector: np.ndarray) -> np.ndarray:
     product = loss.hessian_vector_product(vector)
     wrong = int((~np.isfinite(product)).sum())
     if wrong:

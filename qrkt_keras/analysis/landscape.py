@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from qrkt_keras.analysis.loss import DataLoss, array_of
+from qrkt_keras.analysis.loss import SAME_VALUE, DataLoss, array_of, identity_of
 from qrkt_keras.analysis.progress import shown
 from qrkt_keras.layers.projection import positive_integer, whole_number
 from qrkt_keras.training.checkpoints import (
@@ -25,7 +25,6 @@ from qrkt_keras.training.checkpoints import (
     write_checkpoint,
 )
 from qrkt_keras.training.files import atomic_write
-from qrkt_keras.training.job import fingerprint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +38,6 @@ _KIND = "landscape"
 # A second component of so little spread, against the first, is rounding of float32 weights.
 _LINE = 1e-6
 
-# The same loss on another machine, or another engine, differs by less than this; another loss does
-# not.
-_SAME_VALUE = 1e-3
 # Of a plane's lengths: principal components are found anew, and the number of threads alone changes
 # their last bits.
 _SAME_PLANE = 1e-6
@@ -428,7 +424,7 @@ def scan(
     values, done = np.full(len(axes["y"]) * len(axes["x"]), np.nan), 0
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
-        identity = _identity(loss)
+        identity = identity_of(loss)
         if checkpoint.exists():
             plane, axes, values, done = _read(
                 checkpoint, identity, loss, plane, axes, resume=resume
@@ -497,26 +493,6 @@ def _place(axes: dict[str, np.ndarray], number: int) -> tuple[float, float]:
     """Where a point of the scan is, row by row."""
     row, column = divmod(number, len(axes["x"]))
     return axes["x"][column], axes["y"][row]
-
-
-def _identity(loss: DataLoss) -> dict[str, str]:
-    """What must be the same when a scan is continued, by the words of an error."""
-    scanned = {id(variable) for variable in loss.variables}
-    # Without the states of random generators, on which a loss in inference does not depend.
-    fixed = [
-        array_of(weight).astype(np.float64)
-        for weight in loss.model.weights
-        if id(weight) not in scanned
-    ]
-    return {
-        "data": fingerprint([_hashable(loss.examples), _hashable(loss.labels)]),
-        "weights that are not scanned": fingerprint(fixed),
-    }
-
-
-def _hashable(array: np.ndarray) -> np.ndarray:
-    # The memory of an array of Python's strings holds addresses.
-    return array.astype(str) if array.dtype == object else array
 
 
 def _write(
@@ -594,7 +570,7 @@ def _read(
     if len(finite):
         first = int(finite[0])
         again = loss.value(plane.point(*_place(axes, first)))
-        if not np.isclose(again, values[first], rtol=_SAME_VALUE, atol=0):
+        if not np.isclose(again, values[first], rtol=SAME_VALUE, atol=0):
             raise CheckpointError(
                 f"The scan in {path} is of another loss or model and cannot be continued by this. "
                 f"Received: {again:.6g} at point {first + 1}, where it has {values[first]:.6g}"

@@ -12,7 +12,12 @@ import numpy as np
 from qrkt_keras.execution import tfq
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer
+from qrkt_keras.training.job import fingerprint
 from qrkt_keras.training.moments import exact_moments
+
+# The same loss on another machine, or another engine, differs by less than this; another loss does
+# not.
+SAME_VALUE = 1e-3
 
 # The loss of one batch: `(y_true, y_pred)` to a value an example, or to their mean.
 LossFunction = keras.losses.Loss | Callable[[Any, Any], Any]
@@ -327,6 +332,26 @@ def _circuits(model: keras.Model) -> tuple[PQC, ...]:
 def array_of(variable: keras.Variable) -> np.ndarray:
     """Returns a copy of a variable's values, in its own precision."""
     return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def identity_of(loss: DataLoss) -> dict[str, str]:
+    """What must be the same when what was computed of a loss is continued, by an error's words."""
+    own = {id(variable) for variable in loss.variables}
+    # Without the states of random generators, on which a loss in inference does not depend.
+    fixed = [
+        array_of(weight).astype(np.float64)
+        for weight in loss.model.weights
+        if id(weight) not in own
+    ]
+    return {
+        "data": fingerprint([_hashable(loss.examples), _hashable(loss.labels)]),
+        "fixed weights": fingerprint(fixed),
+    }
+
+
+def _hashable(array: np.ndarray) -> np.ndarray:
+    # The memory of an array of Python's strings holds addresses.
+    return array.astype(str) if array.dtype == object else array
 
 
 def _checked_variables(

@@ -334,10 +334,21 @@ def test_an_interrupted_part_is_told_and_leaves_no_file(analysed, folders, monke
     path = analysed / "analysis" / "p4_d50_seed1_power.json"
     whole = path.read_text()
     path.unlink()
-    monkeypatch.setattr(analysis, "power_iteration", interrupted)
+    root = folders[FIRST].parent
+    assert not [*root.glob("*.npz")]
     try:
-        with pytest.raises(KeyboardInterrupt, match=r"^Interrupted\. So far: .*eigenvalues"):
-            kawase.analyse(folders, ["power"], WORK)
+        with monkeypatch.context() as patch:
+            patch.setattr(analysis, "power_iteration", interrupted)
+            with pytest.raises(KeyboardInterrupt, match=r"^Interrupted\. So far: .*eigenvalues"):
+                kawase.analyse(folders, ["power"], WORK)
         assert not path.exists()
+        # Continued, without a product that was made before.
+        (products,) = root.glob("p4_d50_seed1_power_*.npz")
+        with monkeypatch.context() as patch:
+            patch.setattr(analysis.DataLoss, "hessian_vector_product", None)
+            kawase.analyse(folders, ["power"], WORK)
+        found = json.loads(path.read_text())
+        assert found["continued"] and not products.exists()
+        assert found["eigenvalues"] == json.loads(whole)["eigenvalues"]
     finally:
         path.write_text(whole)

@@ -7,13 +7,13 @@
 
 Source: Y. Kawase, arXiv 2504.19239. Every run is one `qrkt train`, which the script prints; what is
 finished is not run again, what was interrupted is continued. `analyse` leaves a JSON file for each
-part in zoo/patch_qnn/analysis/ and computes what is not there, a part that was interrupted from its
-start (a landscape goes on): spectra over all trainable weights, the 196 biases included, at the
-best epoch, on a fixed stratified sample of 6,000 training images and, for P = 4, d = 50, on all
-60,000 too; landscapes over the circuits' weights alone. Where a run is not here but the package has
-its weights, spectra are of these; a landscape needs the run's snapshots. `report` puts the runs
-that are here into such files and into zoo/results.csv, and makes the card's tables and pictures
-from these files.
+part in zoo/patch_qnn/analysis/ and computes what is not there, a part that was interrupted from
+where it was: spectra over all trainable weights, the 196 biases included, at the best epoch, on a
+fixed stratified sample of 6,000 training images and, for P = 4, d = 50, on all 60,000 too;
+landscapes over the circuits' weights alone. Where a run is not here but the package has its
+weights, spectra are of these; a landscape needs the run's snapshots. `report` puts the runs that
+are here into such files and into zoo/results.csv, and makes the card's tables and pictures from
+these files.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
         batch_size = max(1, work.circuits // run.patches)
         return analysis.DataLoss(model, *examples, variables=variables, batch_size=batch_size)
 
-    # Images, the circuits' weights alone, and what is computed of that loss.
-    jobs: dict[str, tuple[int, bool, Callable[[analysis.DataLoss], dict[str, Any]]]] = {
+    # Images, the circuits' weights alone, and what is computed of that loss, or of its products.
+    jobs: dict[str, tuple[int, bool, Callable[[Any], dict[str, Any]]]] = {
         "power": (SAMPLE, False, _power),
         "density": (SAMPLE, False, functools.partial(_density, work=work)),
         "landscape": (SAMPLE, True, functools.partial(_landscape, run, folder, epoch)),
@@ -226,7 +226,15 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
         begun = time.monotonic()
         images, circuits_only, compute = jobs[part]
         used = loss(images, circuits_only)
-        result = compute(used)
+        # Of these weights: a run that was made anew has others.
+        products = folder.parent / f"{run.name}_{part}_{_weights(preset)[:8]}.npz"
+        if part in NEED_SNAPSHOTS:
+            result = compute(used)
+        else:
+            products.parent.mkdir(parents=True, exist_ok=True)
+            with analysis.KeptProducts(used, products, resume=True) as kept:
+                continued = kept.num_kept > 0  # the seconds are then not all
+                result = {"continued": continued, **compute(kept)}
         content = {
             "preset": run.preset,
             "seed_of_training": run.seed,
@@ -243,6 +251,7 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
         }
         ANALYSIS.mkdir(exist_ok=True)
         write_json(_file(run, part), content)
+        products.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -256,14 +265,14 @@ def training_images(number: int) -> tuple[np.ndarray, np.ndarray]:
     return images[drawn], labels[drawn]
 
 
-def _power(loss: analysis.DataLoss) -> dict[str, Any]:
+def _power(loss: analysis.KeptProducts) -> dict[str, Any]:
     found = analysis.power_iteration(
         loss, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE, seed=SEED
     )
     return _eigenvalues(found)
 
 
-def _lanczos(loss: analysis.DataLoss) -> dict[str, Any]:
+def _lanczos(loss: analysis.KeptProducts) -> dict[str, Any]:
     found = analysis.lanczos(
         loss, NUM_EIGENVALUES, max_iterations=MAX_ITERATIONS, tolerance=TOLERANCE, seed=SEED
     )
@@ -282,21 +291,21 @@ def _eigenvalues(found: analysis.Eigenpairs) -> dict[str, Any]:
     return told
 
 
-def _trace(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
+def _trace(loss: analysis.KeptProducts, work: Work) -> dict[str, Any]:
     found = analysis.trace(loss, num_samples=work.samples, seed=SEED)
     if found.is_interrupted:
         raise KeyboardInterrupt(f"Interrupted. So far: {found.mean} of {len(found.samples)}")
     return {"trace": found.mean, "standard_error": found.standard_error, "samples": work.samples}
 
 
-def _density(loss: analysis.DataLoss, work: Work) -> dict[str, Any]:
+def _density(loss: analysis.KeptProducts, work: Work) -> dict[str, Any]:
     found = analysis.spectral_density(loss, num_steps=work.steps, num_probes=work.probes, seed=SEED)
     if found.is_interrupted:
         raise KeyboardInterrupt("Interrupted, before all probes were done.")
     return {"nodes": found.nodes.tolist(), "weights": found.weights.tolist()}
 
 
-def _moments(loss: analysis.DataLoss) -> dict[str, Any]:
+def _moments(loss: analysis.KeptProducts) -> dict[str, Any]:
     """Of the density by its first probe alone; two need two steps, which make them exact."""
     density = _density(loss, Work(probes=1, steps=2))
     return {"moments": _moments_of(density)}

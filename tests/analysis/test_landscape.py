@@ -537,13 +537,6 @@ def test_another_loss_is_noticed_where_it_is_finite(loss, plane, path):
         scan(loss, plane, checkpoint=path, resume=True, **GRID)
 
 
-def test_texts_are_told_apart_by_what_they_say():
-    texts = [np.array(["some", "words"], object), np.array(["other", "words"], object)]
-    first, second = (landscape._hashable(text).tobytes() for text in texts)
-    again = landscape._hashable(np.array(["so" + "me", "wor" + "ds"], object)).tobytes()
-    assert first == again != second
-
-
 def test_another_environment_is_told(loss, plane, path, stopped, undisturbed):
     kept = read_checkpoint(path)
     elsewhere = kept.metadata["environment"] | {"cores": "96"}

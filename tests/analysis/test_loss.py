@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from qrkt_keras.analysis import DataLoss, circuit_variables
+from qrkt_keras.analysis.loss import identity_of
 from qrkt_keras.circuits import templates
 from qrkt_keras.layers import PQC
 from qrkt_keras.zoo import QText, QViT
@@ -422,3 +423,14 @@ def test_bad_variables_points_and_losses():
     two = keras.Model([inputs, others], keras.layers.Dense(2)(inputs + others))
     with pytest.raises(ValueError, match="must have one input. Received: 2 inputs$"):
         DataLoss(two, [data[0], data[0]], data[1])
+
+
+def test_texts_are_told_apart_by_what_they_say():
+    own, *_ = linear("float32")
+
+    def identity(*texts):
+        return identity_of(DataLoss(own.model, np.array(texts, object), own.labels[:2]))["data"]
+
+    # Equal texts at other addresses.
+    again = identity("".join(["so", "me"]), "".join(["wor", "ds"]))
+    assert identity("some", "words") == again != identity("other", "words")

@@ -1391,8 +1391,6 @@ def hessian(
     found until then. Until all is found, hessian_products.npz keeps the products with the Hessian,
     with which --resume goes on after any interruption, or with other options.
     """
-    if resume and overwrite:
-        raise typer.BadParameter("--resume and --overwrite exclude each other.")
     if method is Method.POWER and num_eigenvalues > 1:
         raise typer.BadParameter("--method power finds one eigenvalue: leave out --eigenvalues.")
     if not (num_eigenvalues or num_samples or num_probes):
@@ -1408,10 +1406,7 @@ def hessian(
     name = _located(preset)[1]
     output = output or Path("runs") / f"hessian_{name}"
     files, products = ("hessian.json", "density.png"), output / "hessian_products.npz"
-    continued = resume and products.exists()
-    if not continued:
-        has_resume = not resume and products.exists()
-        _check_results(output, (*files, products.name), overwrite=overwrite, has_resume=has_resume)
+    continued = _is_continued(products, files, resume=resume, overwrite=overwrite)
     options = {"data": data, **reading, "split": split, "examples": num_examples}
     options |= {"weights": weights, "eigenvalues": num_eigenvalues, "method": method}
     options |= {"max_iterations": max_iterations, "tolerance": tolerance, "trace": num_samples}
@@ -1437,11 +1432,7 @@ def hessian(
                 f"There are as many eigenvalues as weights, {loss.size:,}. "
                 f"Received: --eigenvalues {num_eigenvalues}"
             )
-        output.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            # What does not belong to the new results must not lie beside them.
-            for file in (*files, products.name):
-                (output / file).unlink(missing_ok=True)
+        _prepare(output, (*files, products.name) if overwrite else ())
         since = time.monotonic()
         with _status("Computing the loss …"):
             kept = analysis.KeptProducts(loss, products, resume=resume)
@@ -1612,8 +1603,6 @@ def landscape(
     landscape.npz, landscape.png, and landscape_scan.npz, with which --resume continues the scan
     after any interruption.
     """
-    if resume and overwrite:
-        raise typer.BadParameter("--resume and --overwrite exclude each other.")
     if not math.isfinite(margin):
         raise typer.BadParameter("--margin must be finite.")
     reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
@@ -1622,10 +1611,7 @@ def landscape(
     output = output or Path("runs") / f"landscape_{name}"
     results_of_scan = ("landscape.json", "landscape.npz", "landscape.png")
     checkpoint = output / "landscape_scan.npz"
-    continued = resume and checkpoint.exists()
-    if not continued:
-        others = (*results_of_scan, checkpoint.name)
-        _check_results(output, others, overwrite=overwrite, has_resume=not resume)
+    continued = _is_continued(checkpoint, results_of_scan, resume=resume, overwrite=overwrite)
     options = {"random": is_random, "data": data, **reading, "split": split}
     options |= {"examples": num_examples, "weights": weights, "points": num_points}
     options |= {"margin": margin, "batch_size": batch_size, "engine": engine, "seed": seed}
@@ -1651,11 +1637,7 @@ def landscape(
             best = _best_point(run, trajectory, loss.point())
         if not quiet:
             _say_loss(name, loss, facts)
-        output.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            # What does not belong to the new scan must not lie beside it.
-            for file in (*results_of_scan, checkpoint.name):
-                (output / file).unlink(missing_ok=True)
+        _prepare(output, (*results_of_scan, checkpoint.name) if overwrite else ())
         since = time.monotonic()
         try:
             scanned = analysis.scan(
@@ -1921,6 +1903,25 @@ def _check_results(
             f"There are results already: {resume}--overwrite replaces them, --output takes another "
             f"folder. Received: {output / there[0]}"
         )
+
+
+def _is_continued(checkpoint: Path, files: Sequence[str], *, resume: bool, overwrite: bool) -> bool:
+    """Whether there is something to continue; other results are refused, see `_check_results`."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude each other.")
+    if resume and checkpoint.exists():
+        return True
+    others = (*files, checkpoint.name)
+    has_resume = not resume and checkpoint.exists()
+    _check_results(checkpoint.parent, others, overwrite=overwrite, has_resume=has_resume)
+    return False
+
+
+def _prepare(output: Path, replaced: Sequence[str]) -> None:
+    """Makes the folder of results; what does not belong to new ones must not lie beside them."""
+    output.mkdir(parents=True, exist_ok=True)
+    for file in replaced:
+        (output / file).unlink(missing_ok=True)
 
 
 def _write_results(output: Path, file: str, results: Mapping[str, Any]) -> None:

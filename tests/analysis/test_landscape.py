@@ -3,7 +3,6 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -577,19 +576,6 @@ def count(picture, colour):
 def walked():
     places = np.array([[-6.0, 5.0], [-3.0, 2.0], [1.0, -1.0], [2.0, 1.0]])
     return Plane([0.0, 0.0], np.eye(2), [0.875, 0.1], places)
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that are saved, as Matplotlib has them."""
-    saved, save = [], Figure.savefig
-
-    def keep(self, *arguments, **options):
-        saved.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return saved
 
 
 def texts(figure):

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 import sympy
-from matplotlib.figure import Figure
 from PIL import Image
 from support.reference import cirq_gradient
 
@@ -366,19 +365,12 @@ def test_a_circuit_that_an_engine_refuses_is_so_before_others_are_run(monkeypatc
 # --- pictures ------------------------------------------------------------------------------
 
 
-def test_the_picture_has_variances_errors_and_rates(plateau, tmp_path, monkeypatch):
-    saved, save = [], Figure.savefig
-
-    def keep(self, *arguments, **options):
-        saved.append(self)
-        save(self, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
+def test_the_picture_has_variances_errors_and_rates(plateau, tmp_path, figures):
     path = tmp_path / "trainability.png"
     trainability_picture(plateau, path, title="hardware_efficient")
     with Image.open(path) as image:
         assert image.format == "PNG" and min(image.size) > 500
-    (axes,) = saved[0].axes
+    (axes,) = figures[0].axes
     assert axes.get_yscale() == "log" and axes.get_title() == "hardware_efficient"
     assert len(axes.containers) == 2
     for bars, values, errors in zip(

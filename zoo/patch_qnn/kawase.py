@@ -229,12 +229,12 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
         # Of these weights: a run that was made anew has others.
         products = folder.parent / f"{run.name}_{part}_{_weights(preset)[:8]}.npz"
         if part in NEED_SNAPSHOTS:
-            result = compute(used)
+            result = {"loss": used.value(), **compute(used)}
         else:
             products.parent.mkdir(parents=True, exist_ok=True)
             with analysis.KeptProducts(used, products, resume=True) as kept:
                 continued = kept.num_kept > 0  # the seconds are then not all
-                result = {"continued": continued, **compute(kept)}
+                result = {"continued": continued, "loss": kept.mean_loss, **compute(kept)}
         content = {
             "preset": run.preset,
             "seed_of_training": run.seed,
@@ -246,7 +246,6 @@ def _analyse_run(run: Run, folder: Path, parts: Sequence[str], work: Work) -> No
             "seed": SEED,
             "command": command,
             "seconds": round(time.monotonic() - begun, 1),
-            "loss": used.value(),
             **result,
         }
         ANALYSIS.mkdir(exist_ok=True)

@@ -7,6 +7,7 @@ come at once and TensorFlow's start-up is neither silent nor chatty.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import enum
 import fnmatch
 import importlib.metadata
@@ -38,8 +39,10 @@ from qrkt_keras.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from cirq import Sampler
 
     from qrkt_keras.analysis import DataLoss, KeptProducts, SpectralDensity
+    from qrkt_keras.hardware import CompiledCircuit, KeptRuns
     from qrkt_keras.training import (
         CrossValidationResult,
         FeatureExtractor,
@@ -263,9 +266,9 @@ def _located(preset: str) -> tuple[str, str]:
 
 
 def _trained_model(
-    preset: str, engine: str | None, *kinds: str
+    preset: str, engine: str | None, *kinds: str, load_weights: bool = True
 ) -> tuple[PatchQNN | QText | QViT | GAN | FeatureNetwork, Preset]:
-    """A model of one of these kinds with its weights; untrained, its answers would be noise."""
+    """A model of one of these kinds, with its weights where its answers would be noise without."""
     from qrkt_keras import zoo
 
     where, name = _located(preset)
@@ -274,12 +277,13 @@ def _trained_model(
     if kind not in kinds:
         wanted = " or ".join(f"a {kind}'s" for kind in kinds)
         raise ValueError(f"The preset must be {wanted}. Received: {preset!r}, {source.class_name}")
-    if source.weights is None:
+    if load_weights and source.weights is None:
         raise ValueError(
             f"The preset has no trained weights yet. `qrkt train {shlex.quote(preset)}` trains it "
             f"into the folder runs/{name}, which can be given here then. Received: {preset!r}"
         )
-    return zoo.from_preset(source, **_given({"engine": engine})), source
+    options = _given({"engine": engine})
+    return zoo.from_preset(source, load_weights=load_weights, **options), source
 
 
 def _kind(source: Preset) -> str:
@@ -1941,6 +1945,603 @@ def _command(*words: str, **options: Any) -> str:
     from qrkt_keras.zoo import runs
 
     return shlex.join(["qrkt", *words, *runs.option_words(options)])
+
+
+# --- hardware ------------------------------------------------------------------------------
+
+hardware = typer.Typer(
+    no_args_is_help=True,
+    help="Compile circuits for Google's processors, and run models on them or as they would.",
+)
+app.add_typer(hardware, name="hardware")
+
+# What a job's folder holds of the sampler's answers.
+_RUNS = "sampled"
+
+
+class Gateset(enum.StrEnum):
+    """Which two-qubit gate circuits are compiled to."""
+
+    CZ = "cz"
+    SQRT_ISWAP = "sqrt_iswap"
+    SYCAMORE = "sycamore"
+
+
+ProcessorName = Annotated[
+    str, typer.Option("--processor", "-p", help="Processor, see `qrkt hardware list`.")
+]
+Project = Annotated[
+    str | None,
+    typer.Option(
+        "--project",
+        metavar="ID",
+        help="Google Cloud project: the real processor, in place of its virtual machine.",
+    ),
+]
+WhichGateset = Annotated[Gateset, typer.Option(help="Two-qubit gate to compile to.")]
+SplitCircuits = Annotated[
+    bool,
+    typer.Option(
+        "--split-circuits",
+        help="Run the light cones of circuits that are wider than the processor.",
+    ),
+]
+Repetitions = Annotated[
+    int | None,
+    typer.Option("--repetitions", "-r", min=1, help="Shots of each circuit.", show_default="1000"),
+]
+StandardError = Annotated[
+    float | None,
+    typer.Option(help="In place of --repetitions: as many as make each value as exact as this."),
+]
+MitigateReadout = Annotated[
+    bool,
+    typer.Option("--mitigate-readout", help="Measure readout errors first, and invert them."),
+]
+NoiseScales = Annotated[
+    str,
+    typer.Option(
+        metavar="1,3,…",
+        help="Odd numbers: gates on two qubits are repeated so often, and values extrapolated to "
+        "no noise.",
+    ),
+]
+Noiseless = Annotated[bool, typer.Option("--noiseless", help="A virtual machine without errors.")]
+Timeout = Annotated[
+    float | None, typer.Option(help="Seconds that the processor may take for one batch.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Only say what would run: circuits, shots and time."),
+]
+ResumeJob = Annotated[
+    bool, typer.Option("--resume", help="Continue the job in the folder, if there is one.")
+]
+
+
+@hardware.command("list")
+def list_processors() -> None:
+    """Show the processors whose device and calibration are here, with median errors."""
+    with _status("Reading calibrations …"), quiet_tensorflow():
+        from qrkt_keras import hardware as processors
+
+        table = _table(
+            "processor", "qubits", "pairs", "gate sets", "pulse", "√iSWAP", "SYC", "readout"
+        )
+        for name in processors.list_processors():
+            processor = processors.get_processor(name)
+            errors = processor.median_errors()
+            table.add_row(
+                name,
+                str(len(processor.qubits)),
+                str(processor.graph.number_of_edges()),
+                ", ".join(processor.gatesets),
+                *(f"{error:.2%}" for error in errors.values()),
+            )
+    _console().print(table)
+    _say("Medians of Pauli errors, and of readout errors, from the calibrations in cirq-google.")
+    for note in processor.assumed:
+        _say(f"Note: {note}.", "yellow")
+
+
+@hardware.command("compile")
+def compile_circuits(
+    circuit: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET|FOLDER|TEMPLATE", help="A model's preset, or with -n a template."
+        ),
+    ],
+    num_qubits: Annotated[
+        int | None, typer.Option("--num-qubits", "-n", min=1, help="Qubits of the template.")
+    ] = None,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the template.")] = 1,
+    processor: ProcessorName = "weber",
+    gateset: WhichGateset = Gateset.SQRT_ISWAP,
+    split_circuits: SplitCircuits = False,
+    noise_scales: NoiseScales = "1",
+    repetitions: Repetitions = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for compiled.json, and of each circuit a drawing and its place."),
+    ] = None,
+    overwrite: OverwriteResults = False,
+) -> None:
+    """Show what a model's circuits, or a template, become on a processor."""
+    scales = _noise_scales(noise_scales)
+    with _tensorflow():
+        from qrkt_keras import hardware as processors
+        from qrkt_keras.circuits import templates
+
+        if num_qubits is not None:
+            what = templates.get(circuit, num_qubits, num_layers=layers)
+        else:
+            what, _ = _trained_model(circuit, None, "classifier", "GAN", load_weights=False)
+        with _status("Compiling …"):
+            compiled = processors.compile_for(
+                what, processor, gateset.value, split=split_circuits, noise_scales=scales
+            )
+        circuits = getattr(compiled, "circuits", (compiled,))
+        rows = getattr(compiled, "rows", (1,))
+        files = []
+        if output is not None:
+            files = ["compiled.json"]
+            for number in range(1, len(circuits) + 1):
+                files += [f"placement_{number}.png", f"circuit_{number}.txt"]
+            _check_results(output, files, overwrite=overwrite)
+            _prepare(output, ())
+            from qrkt_keras.training import atomic_write
+
+            with atomic_write(output / "compiled.json") as file:
+                file.write(compiled.to_json().encode())
+            for number, one in enumerate(circuits, 1):
+                processors.placement_picture(one, output / f"placement_{number}.png")
+                text = one.parts[0].circuit.to_text_diagram(transpose=True)
+                with atomic_write(output / f"circuit_{number}.txt") as file:
+                    file.write(text.encode())
+    _console().print(_compiled_table(circuits, rows, repetitions or 1000))
+    for note in sorted({note for one in circuits for note in one.report.assumed}):
+        _say(f"Note: {note}.", "yellow")
+    if files:
+        _say(f"Written to {output}/: {', '.join(files)}")
+
+
+def _compiled_table(
+    circuits: Sequence[CompiledCircuit], rows: Sequence[int], repetitions: int
+) -> Table:
+    table = _table("circuit", *map(str, range(1, len(circuits) + 1)))
+    reports = [circuit.report for circuit in circuits]
+
+    def add(name: str, values: Sequence[Any]) -> None:
+        table.add_row(name, *map(str, values))
+
+    add("qubits", [report.num_qubits for report in reports])
+    add("swaps added", ["yes" if report.is_routed else "no" for report in reports])
+    add("depth", [f"{report.depth_before} → {report.depth}" for report in reports])
+    add(
+        "gates on two qubits",
+        [f"{report.two_qubit_gates_before} → {report.two_qubit_gates}" for report in reports],
+    )
+    add("expected fidelity", [f"{report.fidelity:.3g}" for report in reports])
+    add("duration, µs", [f"{report.duration / 1000:.3g}" for report in reports])
+    pairs = list(zip(reports, rows, strict=True))
+    add("circuits per example", [f"{report.num_circuits * number:,}" for report, number in pairs])
+    add(
+        f"shots per example, {repetitions:,} each",
+        [f"{report.num_circuits * number * repetitions:,}" for report, number in pairs],
+    )
+    add(
+        "qubits busy per example, s",
+        [f"{number * report.seconds(repetitions):.3g}" for report, number in pairs],
+    )
+    return table
+
+
+@hardware.command("evaluate")
+def evaluate_on_hardware(
+    preset: PresetOrFolder,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    split: Annotated[str, typer.Option(help=f"One of {', '.join(datasets.SPLITS)}.")] = "test",
+    num_examples: Annotated[
+        int,
+        typer.Option("--examples", min=1, help="So many of them, the same ones each time."),
+    ] = 100,
+    processor: ProcessorName = "weber",
+    project: Project = None,
+    noiseless: Noiseless = False,
+    gateset: WhichGateset = Gateset.SQRT_ISWAP,
+    split_circuits: SplitCircuits = False,
+    repetitions: Repetitions = None,
+    standard_error: StandardError = None,
+    mitigate_readout: MitigateReadout = False,
+    noise_scales: NoiseScales = "1",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Examples whose circuits go to the processor together.")
+    ] = 10,
+    seed: AnalysisSeed = 0,
+    timeout: Timeout = None,
+    dry_run: DryRun = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the job.", show_default="runs/hardware_PRESET")
+    ] = None,
+    resume: ResumeJob = False,
+    overwrite: OverwriteResults = False,
+    quiet: QuietAnalysis = False,
+) -> None:
+    """Score a trained classifier whose circuits run on a processor, beside the exact engine.
+
+    The folder gets evaluation.json, and the outcomes of every batch as it is finished: --resume
+    continues the job after any interruption, and runs nothing twice.
+    """
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=False)
+    output = output or Path("runs") / f"hardware_{_located(preset)[1]}"
+    how = _Sampled(
+        processor=processor,
+        project=project,
+        noiseless=noiseless,
+        gateset=gateset.value,
+        split_circuits=split_circuits,
+        repetitions=repetitions,
+        standard_error=standard_error,
+        mitigate_readout=mitigate_readout,
+        noise_scales=noise_scales,
+        seed=seed,
+        timeout=timeout,
+    )
+    options = {"data": data, **reading, "split": split, "examples": num_examples}
+    options |= how.options() | {"batch_size": batch_size, "output": output}
+    with _tensorflow():
+        from qrkt_keras import hardware as processors
+
+        command = _command("hardware", "evaluate", preset, **options)
+        model, source = _trained_model(preset, None, "classifier")
+        inputs, labels, facts = _job_examples(
+            model, source, preset, data, reading, split, num_examples
+        )
+        if dry_run:
+            how.say(model, len(labels), gradients=False)
+            return
+        job = _Job(output, ("evaluation.json",), command, resume=resume, overwrite=overwrite)
+        with job:
+            sampler, sampling = how.start(model, job, len(labels), gradients=False, quiet=quiet)
+            result = processors.evaluate(
+                model,
+                inputs,
+                labels,
+                sampler,
+                batch_size=batch_size,
+                progress=not quiet,
+                **sampling,
+            )
+            job.write({**facts, **how.facts(), **processors.as_data(result)})
+    table = _table("", "sampled", "exact")
+    table.add_row("accuracy", f"{result.accuracy:.2%}", f"{result.exact_accuracy:.2%}")
+    table.add_row("same class as the exact engine", f"{result.agreement:.2%}", "")
+    table.add_row("mean error of a value", f"{result.mean_error:.4f}", "")
+    table.add_row("largest error of a value", f"{result.max_error:.4f}", "")
+    _console().print(table)
+    _say(f"{result.num_circuits:,} circuits, {result.num_shots:,} shots, {result.seconds:.0f} s")
+    _say(f"Written to {output}/: evaluation.json, {_RUNS}/")
+
+
+@hardware.command("train")
+def train_on_hardware(
+    preset: PresetOrFolder,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    num_examples: Annotated[
+        int,
+        typer.Option(
+            "--examples", min=1, help="So many of the training examples, always the same."
+        ),
+    ] = 100,
+    num_steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of Adam.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Adam's.")] = 0.05,
+    processor: ProcessorName = "weber",
+    project: Project = None,
+    noiseless: Noiseless = False,
+    gateset: WhichGateset = Gateset.SQRT_ISWAP,
+    split_circuits: SplitCircuits = False,
+    repetitions: Repetitions = None,
+    standard_error: StandardError = None,
+    mitigate_readout: MitigateReadout = False,
+    noise_scales: NoiseScales = "1",
+    seed: AnalysisSeed = 0,
+    timeout: Timeout = None,
+    dry_run: DryRun = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the job.", show_default="runs/hardware_train_PRESET"),
+    ] = None,
+    resume: ResumeJob = False,
+    overwrite: OverwriteResults = False,
+    quiet: QuietAnalysis = False,
+) -> None:
+    """Train a new model of a preset for a few steps, by gradients that a processor's shots give.
+
+    Gradients by angles are the parameter-shift rule's. The folder gets training.json, training.png,
+    the trained preset, and the outcomes of every batch as it is finished: --resume continues the
+    job after any interruption, and runs nothing twice.
+    """
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=False)
+    output = output or Path("runs") / f"hardware_train_{_located(preset)[1]}"
+    how = _Sampled(
+        processor=processor,
+        project=project,
+        noiseless=noiseless,
+        gateset=gateset.value,
+        split_circuits=split_circuits,
+        repetitions=repetitions,
+        standard_error=standard_error,
+        mitigate_readout=mitigate_readout,
+        noise_scales=noise_scales,
+        seed=seed,
+        timeout=timeout,
+    )
+    options = {"data": data, **reading, "examples": num_examples, "steps": num_steps}
+    options |= {"batch_size": batch_size, "learning_rate": learning_rate, "output": output}
+    options |= how.options()
+    with _tensorflow():
+        import keras
+
+        from qrkt_keras import hardware as processors
+
+        command = _command("hardware", "train", preset, **options)
+        keras.utils.set_random_seed(seed)
+        model, source = _trained_model(preset, None, "classifier", load_weights=False)
+        inputs, labels, facts = _job_examples(
+            model, source, preset, data, reading, "train", num_examples
+        )
+        number = num_steps * min(batch_size, len(labels))
+        if dry_run:
+            how.say(model, number, gradients=True)
+            return
+        files = ("training.json", "training.png")
+        job = _Job(output, files, command, resume=resume, overwrite=overwrite)
+        with job:
+            sampler, sampling = how.start(model, job, number, gradients=True, quiet=quiet)
+            result = processors.train(
+                model,
+                inputs,
+                labels,
+                sampler,
+                num_steps=num_steps,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                seed=seed,
+                progress=not quiet,
+                **sampling,
+            )
+            name = _located(preset)[1]
+            processors.training_picture(
+                result, output / "training.png", f"{name} on {processor}, {num_steps} steps"
+            )
+            model.save_to_preset(output / PRESET, command=command, seed=seed, overwrite=True)
+            job.write({**facts, **how.facts(), **processors.as_data(result)})
+    first, last = result.exact_losses[0], result.exact_losses[-1]
+    _say(f"Loss of {len(labels):,} examples, exact: {first:.4f} → {last:.4f}")
+    _say(f"{result.num_circuits:,} circuits, {result.num_shots:,} shots, {result.seconds:.0f} s")
+    _say(f"Written to {output}/: training.json, training.png, {PRESET}/, {_RUNS}/")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampled:
+    """How the options of a job on a processor want circuits to be run."""
+
+    processor: str
+    project: str | None
+    noiseless: bool
+    gateset: str
+    split_circuits: bool
+    repetitions: int | None
+    standard_error: float | None
+    mitigate_readout: bool
+    noise_scales: str
+    seed: int
+    timeout: float | None
+
+    def options(self) -> dict[str, Any]:
+        """The options of the command, by name."""
+        return dataclasses.asdict(self)
+
+    def facts(self) -> dict[str, Any]:
+        """What a job's JSON file says of them."""
+        return {name: value for name, value in self.options().items() if name != "timeout"}
+
+    def start(
+        self,
+        model: PatchQNN | QText | QViT,
+        job: _Job,
+        num_examples: int,
+        *,
+        gradients: bool,
+        quiet: bool,
+    ) -> tuple[KeptRuns, dict[str, Any]]:
+        """A sampler whose runs the job keeps, and the options with which the engine uses it."""
+        from qrkt_keras import hardware as processors
+
+        machine = self._machine()
+        sampling = self._sampling(model, machine)
+        if not quiet:
+            self._say_estimate(model, machine, sampling, num_examples, gradients)
+        sampler = processors.KeptRuns(machine, job.runs, resume=True)
+        if self.mitigate_readout:
+            measured = {
+                qubit
+                for part in sampling["compiled"].circuits
+                for program in part.parts
+                for qubit in program.program({}).qubits
+            }
+            sampling["readout_errors"] = processors.measured_readout_errors(sampler, measured)
+        return sampler, sampling
+
+    def say(self, model: PatchQNN | QText | QViT, num_examples: int, *, gradients: bool) -> None:
+        """Shows what a job would run; a real processor is not asked."""
+        from qrkt_keras import hardware as processors
+
+        machine = processors.virtual_machine(self.processor, seed=0)
+        sampling = self._sampling(model, machine)
+        compiled = sampling["compiled"]
+        repetitions = self.repetitions or 1000
+        _console().print(_compiled_table(compiled.circuits, compiled.rows, repetitions))
+        self._say_estimate(model, machine, sampling, num_examples, gradients)
+
+    def _machine(self) -> Sampler:
+        from qrkt_keras import hardware as processors
+
+        if self.project is not None:
+            with _status("Asking the Quantum Engine …"):
+                return processors.processor(self.project, self.processor)
+        noise = {"noise": None} if self.noiseless else {}
+        return processors.virtual_machine(self.processor, seed=self.seed, **noise)
+
+    def _sampling(self, model: PatchQNN | QText | QViT, machine: Any) -> dict[str, Any]:
+        from qrkt_keras import hardware as processors
+
+        scales = _noise_scales(self.noise_scales)
+        with _status("Compiling …"):
+            compiled = processors.compile_for(
+                model,
+                machine.processor,
+                self.gateset,
+                split=self.split_circuits,
+                noise_scales=scales,
+            )
+        return {
+            "repetitions": self.repetitions,
+            "standard_error": self.standard_error,
+            "compiled": compiled,
+            "noise_scales": scales,
+            "timeout": self.timeout,
+        }
+
+    def _say_estimate(
+        self, model: Any, machine: Any, sampling: dict[str, Any], num_examples: int, gradients: bool
+    ) -> None:
+        from qrkt_keras import hardware as processors
+
+        # A trial costs nothing on a virtual machine alone.
+        trial = machine
+        if self.project is not None:
+            trial = processors.VirtualMachine(machine.processor, seed=0)
+        with _status("Trying each circuit …"):
+            estimate = processors.estimate(
+                model, trial, num_examples, gradients=gradients, **sampling
+            )
+        busy = sampling["compiled"].seconds_per_example(1)
+        busy *= estimate.num_shots / max(sampling["compiled"].circuits_per_example, 1)
+        each = f"{sampling['compiled'].circuits_per_example:,} circuits an example"
+        of = "and those of their gradients" if gradients else "in all"
+        _say(
+            f"{num_examples:,} examples, {each}: {estimate.num_circuits:,} circuits {of}, "
+            f"{estimate.num_shots:,} shots; qubits busy {busy:.3g} s, "
+            f"a virtual machine about {estimate.seconds:.3g} s"
+        )
+
+
+class _Job:
+    """A folder in which a job keeps what its sampler answered, and its results at the end.
+
+    Within a `with` block an interrupt or a failing sampler ends the program, and the command that
+    continues the job is shown.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        files: Sequence[str],
+        command: str,
+        *,
+        resume: bool,
+        overwrite: bool,
+    ) -> None:
+        if resume and overwrite:
+            raise typer.BadParameter("--resume and --overwrite exclude each other.")
+        self.output, self.runs, self.command = output, output / _RUNS, command
+        self._results = files[0]
+        there = self.runs.is_dir()
+        if not (resume and there):
+            _check_results(output, (*files, _RUNS), overwrite=overwrite, has_resume=there)
+        if overwrite:
+            shutil.rmtree(self.runs, ignore_errors=True)
+        _prepare(output, files if overwrite or resume else ())
+
+    def write(self, results: Mapping[str, Any]) -> None:
+        """Writes the results, with the command that makes them."""
+        _write_results(self.output, self._results, {"command": self.command, **results})
+
+    def __enter__(self) -> _Job:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        from qrkt_keras.execution import SamplerError
+
+        if isinstance(error, KeyboardInterrupt | SamplerError):
+            interrupted = isinstance(error, KeyboardInterrupt)
+            told = "Interrupted." if interrupted else str(error)
+            _say(
+                f"{told}\nWhat was run is safe in {self.runs}. To continue:\n"
+                f"  {self.command} --resume",
+                "yellow" if interrupted else "bold red",
+                stderr=True,
+            )
+            raise typer.Exit(_INTERRUPTED if interrupted else 1) from None
+
+
+def _noise_scales(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"--noise-scales must be odd numbers such as 1,3. Received: {text!r}"
+        ) from None
+
+
+def _job_examples(
+    model: PatchQNN | QText | QViT,
+    source: Preset,
+    preset: str,
+    data: str | None,
+    reading: Mapping[str, Any],
+    split: str,
+    num_examples: int,
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Examples of a job, always the same of so many, and what its JSON file says of them."""
+    from qrkt_keras import zoo
+
+    examples = zoo.examples_for(source, data, reading)
+    examples.check(model, _located(preset)[1])
+    with _status("Reading the data …"):
+        inputs, labels = examples.arrays(split)
+    if num_examples > len(labels):
+        raise ValueError(
+            f"The split {split} of {examples.data} has {len(labels):,} examples. "
+            f"Received: --examples {num_examples}"
+        )
+    if num_examples < len(labels):
+        _, drawn = stratified_split(labels, num_examples, _SUBSET_SEED)
+        inputs, labels = inputs[drawn], labels[drawn]
+    if hasattr(model, "vectorize"):
+        inputs = model.vectorize(inputs)
+    facts = {
+        "preset": preset,
+        "data": examples.data,
+        "split": split,
+        "num_examples": len(labels),
+    }
+    return inputs, labels, facts
 
 
 # --- what there is -------------------------------------------------------------------------

@@ -53,7 +53,10 @@ FORBIDDEN = {
     "execution": TENSORFLOW | OTHER_BACKENDS,
     "layers": TENSORFLOW | OTHER_BACKENDS,
 }
-EXEMPT = {"execution.tfq": {"tensorflow", "tensorflow_quantum"}}
+EXEMPT = {
+    "execution.tfq": {"tensorflow", "tensorflow_quantum"},
+    "execution.host_call": {"tensorflow", "jax"},
+}
 # Elsewhere TensorFlow may be imported, but inside functions only: under another backend of Keras
 # the models work without it.
 

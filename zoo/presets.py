@@ -76,7 +76,7 @@ OURS = {
 # Y. Kawase, arXiv 2504.19239: the stride by the number of patches, the rate by the number of
 # blocks, and the rest of the recipe.
 STRIDES = {4: 6, 9: 3, 16: 2}
-RATES = {50: 1e-2, 100: 5e-3, 150: 2.5e-3, 200: 1e-3}
+RATES = {1: 1e-2, 50: 1e-2, 100: 5e-3, 150: 2.5e-3, 200: 1e-3}
 KAWASE = Recipe(
     epochs=50,
     batch_size=1000,
@@ -108,6 +108,10 @@ PATCHES = dataclasses.replace(
     monitor="val_accuracy",
 )
 
+# Small enough for a processor, see docs/hardware.md: one block with 20 circuits of 4 qubits an
+# image, and a circuit of one block a patch.
+FEW_CIRCUITS = Recipe(epochs=80, batch_size=32, learning_rate=2e-2, warmup_steps=320, **RECIPE)
+
 TEXTS = Recipe(epochs=4, batch_size=64, learning_rate=5e-3, warmup_steps=200, **RECIPE)
 
 
@@ -116,11 +120,14 @@ def main() -> None:
     for name, (data, shape, recipe) in OURS.items():
         write(ours(data, shape), "qvit", name, data, recipe)
     write(text_classifier(), "qtext", "qtext_120k_imdb", "imdb_reviews", TEXTS)
+    write(few_circuits(), "qvit", "qvit_rk1_digits_hardware", "digits", FEW_CIRCUITS)
     names = datasets.info("mnist").label_names
     model = zoo.PatchQNN(stride=2, num_blocks=65, num_qubits_per_circuit=6, label_names=names)
     write(model, "patch_qnn", "patch_qnn_40k_mnist", "mnist", PATCHES)
     for num_patches, stride in STRIDES.items():
         for num_blocks, rate in RATES.items():
+            if num_blocks == 1 and num_patches > 4:
+                continue  # ours, of the smallest only
             name = f"patch_qnn_p{num_patches}_d{num_blocks}_mnist"
             model = zoo.PatchQNN(stride=stride, num_blocks=num_blocks, label_names=names)
             recipe = dataclasses.replace(KAWASE, learning_rate=rate)
@@ -144,6 +151,19 @@ def ours(data: str, shape: dict) -> zoo.QViT:
     blocks = {"num_encoder_blocks": 2, "num_ode_blocks": 0, "num_decoder_blocks": 0}
     pooling = {"pooling": "depthwise", "depth_multiplier": 2}
     return classifier_of(data, dropout=0.0, **(CIRCUITS | pooling | blocks | shape))
+
+
+def few_circuits() -> zoo.QViT:
+    """A vision transformer of 4 tokens, 4 qubits and one Runge-Kutta block of one stage."""
+    return classifier_of(
+        "digits",
+        patch_size=4,
+        attention_scale=2.0,
+        pooling="depthwise",
+        depth_multiplier=2,
+        dropout=0.0,
+        **arguments(4, 1, 4, (0, 1, 0), "rk1"),
+    )
 
 
 def text_classifier() -> zoo.QText:

@@ -113,15 +113,14 @@ def _lower_operation(
         if parts is None:
             return _constant(cirq.unitary(operation), qubits)
     else:
-        generator = _generator(operation)
-        if generator is not None:
-            exponent, terms = generator
+        rotations = pauli_rotations(operation)
+        if rotations is not None:
             return [
                 Rotation(
-                    tuple(sorted((qubits[i], letter) for i, letter in pauli)),
-                    _angle(coefficient, exponent),
+                    tuple(sorted((qubits[i], letter) for i, letter in rotation.pauli)),
+                    rotation.angle,
                 )
-                for pauli, coefficient in terms
+                for rotation in rotations
             ]
         parts = cirq.decompose_once(operation, default=None)
         if parts is None:
@@ -130,6 +129,27 @@ def _lower_operation(
                 f"such gates. Received: {operation!r}"
             )
     return [step for part in parts for step in _lower_operation(part, index)]
+
+
+def pauli_rotations(operation: cirq.Operation) -> tuple[Rotation, ...] | None:
+    """A parametrised operation as Pauli rotations that commute, or None if it is no such product.
+
+    Args:
+        operation: a power of a constant gate, controlled or not, without tags.
+
+    Returns:
+        Rotations whose qubits are numbered as the operation's.
+
+    Example:
+        >>> a, b = cirq.LineQubit.range(2)
+        >>> [rotation.angle for rotation in pauli_rotations(cirq.ZZ(a, b) ** sympy.Symbol("t"))]
+        [pi*t]
+    """
+    generator = _generator(operation)
+    if generator is None:
+        return None
+    exponent, terms = generator
+    return tuple(Rotation(pauli, _angle(coefficient, exponent)) for pauli, coefficient in terms)
 
 
 def _angle(coefficient: float, exponent: sympy.Expr) -> sympy.Expr:

@@ -72,6 +72,7 @@ _LOADABLE = frozenset(
     ControlledGate ProductOfSums SumOfProducts ParallelGate MatrixGate DiagonalGate
     TwoQubitDiagonalGate ThreeQubitDiagonalGate PhaseGradientGate QuantumFourierTransformGate
     QubitPermutationGate PauliStringPhasorGate DensePauliString CliffordGate CliffordTableau
+    MeasurementGate MeasurementKey
     GlobalPhaseGate _InverseCompositeGate complex sympy.Symbol sympy.Integer sympy.Float
     sympy.Rational sympy.pi sympy.E sympy.EulerGamma
     """.split()
@@ -282,9 +283,7 @@ class CircuitSpec:
                 f"This version reads CircuitSpec JSON of format {FORMAT}. "
                 f"Received: format={document['format']!r}"
             )
-        document = _parsed(
-            text, lambda text: cirq.read_json(json_text=text, resolvers=[_resolve_class])
-        )
+        document = _parsed(text, read_cirq_json)
         circuit = document["circuit"]
         if not isinstance(circuit, cirq.Circuit):
             raise ValueError(
@@ -572,7 +571,7 @@ def _through_json(operation: cirq.Operation) -> cirq.Operation:
     """The operation as a file would give it back, so that saving changes nothing."""
     try:
         text = cirq.to_json(operation, indent=None)
-        loaded = cirq.read_json(json_text=text, resolvers=[_resolve_class])
+        loaded = read_cirq_json(text)
         if cirq.to_json(loaded, indent=None) != text or not _same(operation, loaded):
             raise ValueError("it comes back changed")
     except Exception as error:
@@ -670,6 +669,15 @@ def _parsed(text: str, parse: Any) -> Any:
         raise ValueError(
             f"This is not the JSON text of a CircuitSpec ({error}). Received: {_kind(text)}"
         ) from error
+
+
+def read_cirq_json(text: str) -> Any:
+    """Reads Cirq's JSON, but builds only what circuits are made of, and nothing that parses text.
+
+    Args:
+        text: what `cirq.to_json` wrote.
+    """
+    return cirq.read_json(json_text=text, resolvers=[_resolve_class])
 
 
 def _resolve_class(cirq_type: str) -> Any:

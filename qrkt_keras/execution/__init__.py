@@ -8,6 +8,7 @@ from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.light_cone import LightCone
 from qrkt_keras.execution.pauli_propagation import PauliPropagation
 from qrkt_keras.execution.plan import ENGINES, Candidate, Plan, check_engine, make_engine, plan
+from qrkt_keras.execution.sampling import SamplerError, Sampling
 from qrkt_keras.execution.state_vector import StateVector
 from qrkt_keras.execution.tfq import TFQ
 
@@ -18,6 +19,8 @@ __all__ = [
     "LightCone",
     "PauliPropagation",
     "Plan",
+    "SamplerError",
+    "Sampling",
     "StateVector",
     "UnsupportedCircuitError",
     "check_engine",

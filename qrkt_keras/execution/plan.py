@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import light_cone, pauli_propagation, state_vector, tfq
+from qrkt_keras.circuits import CircuitSpec, absorb_cliffords
+from qrkt_keras.execution import light_cone, pauli_propagation, sampling, state_vector, tfq
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
+# What a layer or a model may be made with. "sampling" needs a sampler, which is no plain data, so
+# it is only for what is made already.
 ENGINES = ("auto", pauli_propagation.NAME, state_vector.NAME, tfq.NAME)
 
 # Seconds of value and gradient: so many an operation, so many a multiply-add of the forward pass.
@@ -95,6 +97,9 @@ def plan(spec: CircuitSpec, batch: int = TYPICAL_BATCH, engine: str = "auto") ->
     The estimate is `seconds = a * operations + b * batch * multiply_adds`, with coefficients for
     each engine that were fitted to measurements.
 
+    "sampling" is used only when asked for by name, and has no estimate: what it costs is its
+    sampler's affair.
+
     `tfq` is offered beside the others but never chosen by "auto": it cannot compile under XLA, has
     no second derivative, and its adjoint gradient is right to about 2e-4 only.
 
@@ -116,13 +121,16 @@ def plan(spec: CircuitSpec, batch: int = TYPICAL_BATCH, engine: str = "auto") ->
         >>> plan(templates.ry_ring(6), batch=64).engine
         'pauli_propagation'
     """
-    check_engine(engine)
+    if engine != sampling.NAME:
+        check_engine(engine)
     if not isinstance(spec, CircuitSpec):
         raise TypeError(f"spec must be a CircuitSpec. Received: {spec!r}")
     if type(batch) is not int or batch < 0:
         raise ValueError(f"batch must be a whole number of at least 0. Received: {batch!r}")
     candidates = tuple(_offer(name, spec, batch, engine) for name in ENGINES[1:])
     by_name = {candidate.engine: candidate for candidate in candidates}
+    if engine == sampling.NAME:
+        return Plan(engine, "asked for by name, for its sampler", batch, candidates)
     if engine != "auto":
         if by_name[engine].refusal is not None:
             raise UnsupportedCircuitError(engine, by_name[engine].refusal)
@@ -149,19 +157,24 @@ def make_engine(
     engine: str = "auto",
     differentiator: str | None = None,
     repetitions: int | None = None,
+    **sampled,
 ):
     """The engine that the plan names, ready to run.
 
     Args:
         spec: the circuit.
-        engine: "auto" or an engine's name.
-        differentiator, repetitions: for `engine="tfq"` only.
+        engine: "auto" or an engine's name; "sampling" too.
+        differentiator: for `engine="tfq"` only.
+        repetitions: for `engine="tfq"` and `engine="sampling"`.
+        **sampled: for `engine="sampling"`: `sampler`, the other arguments of
+            `execution.Sampling`, and `split`, whether the circuit's light cones run as circuits of
+            their own (by default, as `compiled` has it).
 
     Returns:
         An object with `name`, `supports_jit` and `expectation(inputs, weights)`.
 
     Raises:
-        ValueError: an unknown engine, or `differentiator` or `repetitions` for another than `tfq`.
+        ValueError: an unknown engine, an argument of another engine, or no sampler.
         UnsupportedCircuitError: the engine refuses the circuit.
 
     Example:
@@ -169,15 +182,41 @@ def make_engine(
         >>> make_engine(templates.rx_ring(3)).name
         'pauli_propagation'
     """
+    if engine == sampling.NAME:
+        if sampled.get("sampler") is None:
+            raise ValueError(
+                "engine='sampling' needs a cirq.Sampler as sampler, such as cirq.Simulator() or "
+                "hardware.virtual_machine('weber'). Received: sampler=None"
+            )
+        if differentiator is not None:
+            raise ValueError(
+                "differentiator belongs to engine='tfq'; sampled gradients are by the "
+                f"parameter-shift rule. Received: differentiator={differentiator!r}"
+            )
+        return _sampling(spec, repetitions=repetitions, **sampled)
     check_engine(engine)
+    if sampled:
+        raise ValueError(
+            f"{', '.join(sorted(sampled))} belong to engine='sampling'. Received: engine={engine!r}"
+        )
     if engine == tfq.NAME:
         return tfq.TFQ(spec, differentiator, repetitions)
     if differentiator is not None or repetitions is not None:
         raise ValueError(
-            "differentiator and repetitions belong to engine='tfq'. Received: "
-            f"engine={engine!r}, differentiator={differentiator!r}, repetitions={repetitions!r}"
+            "differentiator and repetitions belong to engine='tfq', repetitions to "
+            f"engine='sampling' too. Received: engine={engine!r}, "
+            f"differentiator={differentiator!r}, repetitions={repetitions!r}"
         )
     return _engine(plan(spec, engine=engine).engine, spec)
+
+
+def _sampling(spec: CircuitSpec, split: bool | None = None, **options):
+    if split is None:
+        split = getattr(options.get("compiled"), "split", False)
+    if not split:
+        return sampling.Sampling(spec, **options)
+    spec = absorb_cliffords(spec)
+    return light_cone.LightCone(spec, lambda cone: sampling.Sampling(cone, **options))
 
 
 def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_cone.LightCone:
@@ -214,6 +253,12 @@ def _seconds(engine, batch: int) -> float:
 
 def check_engine(engine: str) -> None:
     """Raise ValueError unless `engine` is one of `ENGINES`."""
+    if engine == sampling.NAME:
+        raise ValueError(
+            "engine='sampling' needs a sampler, which a model's arguments cannot hold: make the "
+            "model with another engine, then call set_engine('sampling', sampler=...). "
+            f"Received: {engine!r}"
+        )
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {ENGINES}. Received: {engine!r}")
 

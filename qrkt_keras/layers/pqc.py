@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import Plan, check_engine, make_engine, plan, tfq
+from qrkt_keras.execution import Plan, check_engine, make_engine, plan, sampling, tfq
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -38,6 +38,7 @@ class PQC(keras.layers.Layer):
         spec: a `CircuitSpec`, from `circuits.templates` or around your own Cirq circuit.
         engine: "auto" (the cheapest exact engine, see `execution.plan`), "pauli_propagation",
             "state_vector" or "tfq". It changes how values are computed, never the weights.
+            "sampling" is for `set_engine`, which takes the sampler.
         copies: how many circuits of this form, each with its own weights. None is one, without an
             axis for it.
         per_copy_inputs: whether the input has an axis of length `copies` before the last.
@@ -107,7 +108,7 @@ class PQC(keras.layers.Layer):
         self.repetitions = repetitions
         self.set_engine(engine)
 
-    def set_engine(self, engine: str) -> None:
+    def set_engine(self, engine: str, **sampled) -> None:
         """Change how the circuit is executed; the weights stay as they are.
 
         A compiled model keeps its traced functions: use the model's own `set_engine`, or call its
@@ -115,17 +116,24 @@ class PQC(keras.layers.Layer):
 
         Args:
             engine: "auto" or the name of an engine.
+            **sampled: for "sampling": `sampler`, `repetitions` and the other arguments of
+                `execution.Sampling`. A configuration holds none of it: a layer that is saved while
+                it samples is loaded with engine "auto".
 
         Raises:
-            ValueError: an unknown engine.
+            ValueError: an unknown engine, or arguments that belong to another.
             UnsupportedCircuitError: the engine refuses the circuit; the old one stays.
         """
-        check_engine(engine)
-        # What belongs to TFQ alone is kept for the day on which TFQ is asked for again.
-        options = (self.differentiator, self.repetitions) if engine == "tfq" else (None, None)
-        self._executor = make_engine(self.spec, engine, *options)
+        if engine == sampling.NAME:
+            executor = make_engine(self.spec, engine, **sampled)
+        else:
+            check_engine(engine)
+            # What belongs to TFQ alone is kept for the day on which TFQ is asked for again.
+            options = (self.differentiator, self.repetitions) if engine == "tfq" else (None, None)
+            executor = make_engine(self.spec, engine, *options, **sampled)
+        self._executor = executor
         self.engine = engine
-        self.supports_jit = self._executor.supports_jit
+        self.supports_jit = executor.supports_jit
 
     @property
     def plan(self) -> Plan:
@@ -216,7 +224,7 @@ class PQC(keras.layers.Layer):
         config.update(
             {
                 "spec": self.spec.to_json(),
-                "engine": self.engine,
+                "engine": "auto" if self.engine == sampling.NAME else self.engine,
                 "copies": self.copies,
                 "per_copy_inputs": self.per_copy_inputs,
                 "initializer": keras.initializers.serialize(self.initializer),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from qrkt_keras.execution import check_engine, tfq
+from qrkt_keras.execution import check_engine, sampling, tfq
 from qrkt_keras.serving.folders import atomic_folder
 from qrkt_keras.serving.stock_ops import UnportableModelError, foreign_ops
 
@@ -42,8 +42,8 @@ def export_saved_model(
         model: A built classifier, or a GAN, of the zoo.
         path: The folder to be made.
         engine: Engine that computes the circuits, if there are any. By default the model's own, but
-            `"auto"` where that is `"tfq"`, whose operations only TensorFlow Quantum has; `"tfq"`
-            insists on it.
+            `"auto"` where that is `"tfq"`, whose operations only TensorFlow Quantum has, or
+            `"sampling"`, whose sampler no file can hold; `"tfq"` insists on it.
         overwrite: Whether to replace a SavedModel that is there.
 
     Returns:
@@ -82,7 +82,7 @@ def export_saved_model(
             f"Received: {model!r} of type {type(model).__name__}"
         )
     if engine is None:
-        engine = "auto" if model.engine == tfq.NAME else model.engine
+        engine = "auto" if model.engine in (tfq.NAME, sampling.NAME) else model.engine
     check_engine(engine)
     path = Path(path)
     if path.exists() and not (overwrite and (path / "saved_model.pb").is_file()):

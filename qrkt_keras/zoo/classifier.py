@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import check_engine, make_engine
+from qrkt_keras.execution import check_engine, make_engine, sampling
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.serving import export_saved_model
@@ -101,26 +101,32 @@ class Classifier(keras.Model):
         """Moments of the deepest circuit; 0 for the classical twin."""
         return max((spec.depth for spec in self._specs.values()), default=0)
 
-    def set_engine(self, engine: str) -> None:
+    def set_engine(self, engine: str, **sampled: Any) -> None:
         """Changes how the circuits are computed; no weight changes, trained or not.
 
         If one circuit refuses the engine, all stay as they were. Functions that Keras has compiled
         are compiled anew at their next use, under XLA only where the engine allows it.
 
         Args:
-            engine: One of `qrkt_keras.execution.ENGINES`.
+            engine: One of `qrkt_keras.execution.ENGINES`, or `"sampling"`.
+            **sampled: Of `"sampling"`: `sampler`, any `cirq.Sampler`, with `repetitions`,
+                `compiled` and the other arguments of `execution.Sampling`. A configuration holds
+                none of it: a model that is saved while it samples is loaded with engine `"auto"`.
 
         Raises:
-            ValueError: If there is no such engine.
+            ValueError: If there is no such engine, or an argument belongs to another.
             UnsupportedCircuitError: If the engine refuses a circuit.
         """
-        check_engine(engine)
+        if engine != sampling.NAME:
+            check_engine(engine)
         for spec in self._specs.values():
-            make_engine(spec, engine)
+            make_engine(spec, engine, **sampled)
         jit_compile = self.jit_compile or self._jit_set_aside
-        for layer in self.layers:
+        # A sampler is for the circuits alone; no configuration holds it.
+        layers = self.pqcs if engine == sampling.NAME else self.layers
+        for layer in layers:
             if hasattr(layer, "set_engine"):
-                layer.set_engine(engine)
+                layer.set_engine(engine, **sampled)
         self.engine = engine
         supports_jit = all(layer.supports_jit for layer in self.pqcs)
         self.jit_compile = jit_compile and supports_jit
@@ -285,7 +291,7 @@ class Classifier(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             **self._own_config(),
-            "engine": self.engine,
+            "engine": "auto" if self.engine == sampling.NAME else self.engine,
             "trainable_circuits": self.trainable_circuits,
             "num_classes": self.num_classes,
             "label_names": None if self.label_names is None else list(self.label_names),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from qrkt_keras.execution import check_engine, make_engine, tfq
+from qrkt_keras.execution import check_engine, make_engine, sampling, tfq
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.serving import export_saved_model
@@ -506,23 +506,25 @@ class GAN(keras.Model):
         """How many weights of both networks are angles of circuits."""
         return sum(layer.count_params() for layer in self.pqcs)
 
-    def set_engine(self, engine: str) -> None:
+    def set_engine(self, engine: str, **sampled: Any) -> None:
         """Changes how the circuits are computed; no weight changes.
 
         If it is refused, all stay as they were. Functions that Keras has compiled are compiled anew
         at their next use, under XLA only where the engine allows it.
 
         Args:
-            engine: One of `qrkt_keras.execution.ENGINES`.
+            engine: One of `qrkt_keras.execution.ENGINES`, or `"sampling"`.
+            **sampled: Of `"sampling"`, see `Classifier.set_engine`.
 
         Raises:
             ValueError: If there is no such engine, or it has no second derivatives and the model
                 was compiled with a gradient penalty.
             UnsupportedCircuitError: If the engine refuses a circuit.
         """
-        check_engine(engine)
+        if engine != sampling.NAME:
+            check_engine(engine)
         for layer in self.pqcs:
-            make_engine(layer.spec, engine)
+            make_engine(layer.spec, engine, **sampled)
         if self.compiled and self.gradient_penalty_weight and _circuits(self.discriminator):
             _check_second_derivatives([engine])
         jit_compile = self.jit_compile or self._jit_set_aside
@@ -530,8 +532,11 @@ class GAN(keras.Model):
         for network in (self.generator, self.discriminator, self.ema_generator):
             # Those inside a nested model too.
             for layer in network._flatten_layers(include_self=False):
-                if hasattr(layer, "set_engine"):
-                    layer.set_engine(engine)
+                # A sampler is for the circuits alone; no configuration holds it.
+                if isinstance(layer, PQC) or (
+                    engine != sampling.NAME and hasattr(layer, "set_engine")
+                ):
+                    layer.set_engine(engine, **sampled)
         supports_jit = all(layer.supports_jit for layer in self.pqcs)
         self.jit_compile = jit_compile and supports_jit
         self._jit_set_aside = jit_compile and not supports_jit
@@ -615,11 +620,12 @@ def _check_optimizers(generator: Any, discriminator: Any) -> None:
 
 
 def _check_second_derivatives(engines: Iterable[str]) -> None:
-    if tfq.NAME in engines:
+    without = {tfq.NAME, sampling.NAME} & set(engines)
+    if without:
         raise ValueError(
             "A gradient penalty needs second derivatives, which TensorFlow Quantum's operations "
-            "do not have: choose another engine for the discriminator, or "
-            f"gradient_penalty_weight=0. Received: engine='{tfq.NAME}'"
+            "and samplers do not have: choose another engine for the discriminator, or "
+            f"gradient_penalty_weight=0. Received: engine='{without.pop()}'"
         )
 
 

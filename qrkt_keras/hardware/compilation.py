@@ -1,0 +1,764 @@
+"""Compilation: a circuit as a processor runs it, without changing what it computes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
+
+import cirq
+import keras
+import networkx as nx
+import numpy as np
+
+from qrkt_keras.circuits import CircuitSpec, UnsupportedGateError, absorb_cliffords
+from qrkt_keras.circuits.lowering import Rotation, pauli_rotations
+from qrkt_keras.circuits.separation import repeated, separate
+from qrkt_keras.circuits.spec import read_cirq_json
+from qrkt_keras.execution import UnsupportedCircuitError
+from qrkt_keras.execution.light_cone import cones
+from qrkt_keras.execution.measurement import Group, Term, measurements
+from qrkt_keras.execution.sampling import KEY, NAME, Program, noise_scales_of
+from qrkt_keras.hardware.circuit_counts import rows_per_example
+from qrkt_keras.hardware.placement import grow, place
+from qrkt_keras.hardware.processors import (
+    Processor,
+    ProcessorError,
+    as_processor,
+    native_gate,
+    target_gateset,
+    without_future_warnings,
+)
+from qrkt_keras.hardware.single_qubit import Run, constant_gate, is_diagonal
+
+FORMAT = 1
+GATESET = "sqrt_iswap"
+
+Places = Mapping[cirq.Qid, cirq.Qid]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a circuit became on a processor, and what to expect of it.
+
+    Args:
+        num_qubits: qubits of the processor that it uses.
+        depth_before, depth: moments of the circuit, and of the longest one that runs, without its
+            measurement; changes of phase take no time and do not count.
+        two_qubit_gates_before, two_qubit_gates: gates on several qubits in the circuit, and the
+            most in one that runs.
+        fidelity: expected, from the calibration: the product over gates of 1 minus their Pauli
+            error, over what waits of 1 minus its decoherence, and over measured qubits of 1 minus
+            their mean readout error; of the worst circuit.
+        duration: nanoseconds of the longest circuit, with its measurement.
+        num_circuits: circuits that the values of one row need.
+        is_routed: whether qubits had to be swapped for gates between neighbours.
+        assumed: what the calibration does not have, and what was taken for it.
+    """
+
+    num_qubits: int
+    depth_before: int
+    depth: int
+    two_qubit_gates_before: int
+    two_qubit_gates: int
+    fidelity: float
+    duration: float
+    num_circuits: int
+    is_routed: bool
+    assumed: tuple[str, ...] = ()
+
+    def seconds(self, repetitions: int) -> float:
+        """What the qubits are busy for one row, without queue, loading and reset."""
+        return self.num_circuits * repetitions * self.duration * 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledProgram:
+    """One circuit that runs on a processor.
+
+    Args:
+        circuit: of the processor's gates, with its measurement.
+        runs: what its symbols are made of.
+        group: what is measured, on qubits of the spec.
+        placement: where the spec's qubits are at the beginning.
+        final: where they are at the end, as routing moves them.
+        noise_scale: how often gates on several qubits are repeated.
+    """
+
+    circuit: cirq.FrozenCircuit
+    runs: tuple[Run, ...]
+    group: Group
+    placement: Places
+    final: Places
+    noise_scale: int
+
+    def program(self, columns: Mapping[str, int]) -> Program:
+        """What the sampling engine runs.
+
+        Args:
+            columns: which column of the exponents a gate's symbol has.
+        """
+
+        def parameters(exponents: np.ndarray) -> np.ndarray:
+            parts = [run.values(columns, exponents) for run in self.runs]
+            return np.concatenate(parts, axis=-1) if parts else np.zeros((len(exponents), 0))
+
+        return Program(
+            self.circuit,
+            tuple(name for run in self.runs for name in run.symbols),
+            parameters,
+            tuple(self.final[qubit] for qubit in self.group.qubits),
+            self.group,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledCircuit:
+    """A circuit on a processor: what `compile_for` returns for a spec.
+
+    It is what the sampling engine takes as `compiled`.
+
+    Args:
+        spec: the circuit.
+        processor: name of the processor.
+        gateset: name of the gate set.
+        parts: the circuits that run.
+        report: what the circuit became, and what to expect of it.
+    """
+
+    spec: CircuitSpec
+    processor: str
+    gateset: str
+    parts: tuple[CompiledProgram, ...]
+    report: Report
+
+    def programs(self, spec: CircuitSpec, noise_scale: int = 1) -> list[Program]:
+        """The programs of the circuit, for the sampling engine.
+
+        Args:
+            spec: the circuit that was compiled.
+            noise_scale: one of those that it was compiled for.
+
+        Raises:
+            ValueError: it was compiled from another circuit, or not for this noise scale.
+        """
+        if spec != self.spec:
+            raise ValueError(f"Another circuit was compiled: {self.spec!r}. Received: {spec!r}")
+        columns = {symbol: i for i, symbol in enumerate(separate(spec).symbols)}
+        programs = [part.program(columns) for part in self.parts if part.noise_scale == noise_scale]
+        if not programs:
+            scales = sorted({part.noise_scale for part in self.parts})
+            raise ValueError(
+                f"The circuit was compiled for noise_scales={tuple(scales)}. "
+                f"Received: {noise_scale}"
+            )
+        return programs
+
+    def to_json(self) -> str:
+        """The compiled circuit as JSON text."""
+        return cirq.to_json(
+            {
+                "format": FORMAT,
+                "spec": self.spec.to_json(),
+                "processor": self.processor,
+                "gateset": self.gateset,
+                "report": asdict(self.report),
+                "parts": [_part_to_data(part) for part in self.parts],
+            },
+            indent=None,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> CompiledCircuit:
+        """What `to_json` wrote. Only gates, qubits and symbols are built from it.
+
+        Raises:
+            ValueError: the text is no such JSON, or of another format.
+        """
+        try:
+            kind = json.loads(text).get("format")
+            data = read_cirq_json(text) if kind == FORMAT else None
+        # Constructors of a malformed file's objects may raise anything.
+        except Exception as error:
+            raise ValueError(
+                f"This is not the JSON text of a CompiledCircuit ({error}). Received: {text[:80]!r}"
+            ) from error
+        if data is None:
+            raise ValueError(
+                f"This version reads CompiledCircuit JSON of format {FORMAT}. "
+                f"Received: format={kind!r}"
+            )
+        report = data["report"] | {"assumed": tuple(data["report"]["assumed"])}
+        return cls(
+            CircuitSpec.from_json(data["spec"]),
+            data["processor"],
+            data["gateset"],
+            tuple(_part_from_data(part) for part in data["parts"]),
+            Report(**report),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledCircuits:
+    """All circuits of a model on a processor, or the light cones of one that no processor holds.
+
+    It is what `set_engine("sampling", compiled=...)` takes.
+
+    Args:
+        circuits: each circuit once.
+        rows: how many rows of each one example has: one a token and projection, one a patch; of a
+            circuit that is split, as many times its cones of that form.
+        split: whether they are light cones.
+    """
+
+    circuits: tuple[CompiledCircuit, ...]
+    rows: tuple[int, ...]
+    split: bool
+
+    @property
+    def circuits_per_example(self) -> int:
+        """How many circuits run for one example."""
+        pairs = zip(self.circuits, self.rows, strict=True)
+        return sum(rows * circuit.report.num_circuits for circuit, rows in pairs)
+
+    def shots_per_example(self, repetitions: int) -> int:
+        """Repetitions of all these together."""
+        return self.circuits_per_example * repetitions
+
+    def seconds_per_example(self, repetitions: int) -> float:
+        """What the qubits are busy for one example, without queue, loading and reset."""
+        pairs = zip(self.circuits, self.rows, strict=True)
+        return sum(rows * circuit.report.seconds(repetitions) for circuit, rows in pairs)
+
+    def programs(self, spec: CircuitSpec, noise_scale: int = 1) -> list[Program]:
+        """The programs of one of the circuits, see `CompiledCircuit.programs`."""
+        for circuit in self.circuits:
+            if circuit.spec == spec:
+                return circuit.programs(spec, noise_scale)
+        raise ValueError(f"No such circuit was compiled. Received: {spec!r}")
+
+    def to_json(self) -> str:
+        """The compiled circuits as JSON text."""
+        circuits = [json.loads(circuit.to_json()) for circuit in self.circuits]
+        data = {"format": FORMAT, "circuits": circuits, "rows": self.rows, "split": self.split}
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> CompiledCircuits:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: the text is no such JSON, or of another format.
+        """
+        try:
+            data = json.loads(text)
+            circuits, rows, split = data["circuits"], tuple(data["rows"]), data["split"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"This is not the JSON text of CompiledCircuits ({error!r}). "
+                f"Received: {text[:80]!r}"
+            ) from error
+        compiled = tuple(CompiledCircuit.from_json(json.dumps(circuit)) for circuit in circuits)
+        return cls(compiled, rows, split)
+
+
+def compile_for(
+    circuit: CircuitSpec | keras.Model,
+    processor: str | Processor = "weber",
+    gateset: str = GATESET,
+    *,
+    split: bool = False,
+    noise_scales: Sequence[int] = (1,),
+) -> CompiledCircuit | CompiledCircuits:
+    r"""A circuit, or all circuits of a model, on a processor; no weight changes.
+
+    - Gates with symbols become Pauli rotations, and these single-qubit rotations between CNOTs.
+    - Qubits are placed where every gate is between neighbours, on the best calibrated part of the
+      lattice: rings of even length and lines fit. Where nothing fits, such as a ring of an odd
+      length, `cirq.RouteCQC` adds swaps.
+    - Gates on two qubits become those of the gate set, and all that happens to a qubit between them
+      one PhasedXZGate; its angles are computed from inputs and weights for each row, so one circuit
+      serves all rows, and all shifted ones of a gradient.
+    - Gates are in moments of one kind, as late as can be; the device checks the result.
+
+    What runs equals the circuit up to a global phase.
+
+    Args:
+        circuit: a `CircuitSpec`, or a built model with `PQC` layers.
+        processor: name of one of `list_processors()`, or a `Processor`.
+        gateset: "cz", "sqrt_iswap" or "sycamore".
+        split: for circuits that no processor holds: final Clifford gates are moved into the
+            observables, and the light cones of these are compiled, grouped as
+            `execution.LightCone` groups them. That changes no value.
+        noise_scales: for zero-noise extrapolation, see `execution.Sampling`: odd numbers, how often
+            each gate on two qubits is repeated.
+
+    Returns:
+        A `CompiledCircuit`; of a model or a circuit that is split, `CompiledCircuits`.
+
+    Raises:
+        TypeError: `circuit` is neither.
+        ValueError: there is no such processor, or it does not take the gate set.
+        ProcessorError: a circuit, or a light cone, has more qubits than the processor.
+        UnsupportedCircuitError: a gate has no form on two qubits.
+
+    Example:
+        >>> from qrkt_keras.circuits import templates
+        >>> compiled = compile_for(templates.hardware_efficient(4), "weber", "cz")
+        >>> compiled.report.num_qubits, compiled.report.two_qubit_gates, compiled.report.is_routed
+        (4, 12, False)
+    """
+    processor = as_processor(processor)
+    if gateset not in processor.gatesets:
+        raise ValueError(
+            f"gateset must be one of {processor.gatesets} for {processor.name}. "
+            f"Received: gateset={gateset!r}"
+        )
+    scales = noise_scales_of(noise_scales)
+    if isinstance(circuit, CircuitSpec):
+        if not split:
+            return _compile_circuit(circuit, processor, gateset, scales)
+        rows = {circuit: 1}
+    elif isinstance(circuit, keras.Model):
+        rows = rows_per_example(circuit)
+        if not rows:
+            raise ValueError(f"The model has no circuits. Received: {circuit.name!r}")
+    else:
+        raise TypeError(
+            "A CircuitSpec or a Keras model is compiled. "
+            f"Received: {circuit!r} of type {type(circuit).__name__}"
+        )
+    if split:
+        rows = _rows_of_cones(rows)
+    circuits = [_compile_circuit(spec, processor, gateset, scales, is_cone=split) for spec in rows]
+    return CompiledCircuits(tuple(circuits), tuple(rows.values()), split)
+
+
+def fits(
+    circuit: CircuitSpec | keras.Model,
+    processor: str | Processor = "weber",
+    gateset: str = GATESET,
+    *,
+    split: bool = False,
+    min_fidelity: float = 0.0,
+) -> bool:
+    """Whether a processor can run a circuit, or all circuits of a model.
+
+    Args:
+        circuit, processor, gateset, split: As of `compile_for`.
+        min_fidelity: The least expected fidelity, see `Report`, of each circuit. At 0 nothing needs
+            to be compiled, so the answer comes at once.
+
+    Example:
+        >>> from qrkt_keras.circuits import templates
+        >>> fits(templates.rx_ring(23), "rainbow"), fits(templates.rx_ring(24), "rainbow")
+        (True, False)
+    """
+    if not 0 <= min_fidelity <= 1:
+        raise ValueError(
+            f"min_fidelity must be between 0 and 1. Received: min_fidelity={min_fidelity!r}"
+        )
+    processor = as_processor(processor)
+    if min_fidelity == 0:
+        rows = {circuit: 1} if isinstance(circuit, CircuitSpec) else rows_per_example(circuit)
+        if split:
+            rows = _rows_of_cones(rows)
+        return all(spec.num_qubits <= len(processor.qubits) for spec in rows)
+    try:
+        compiled = compile_for(circuit, processor, gateset, split=split)
+    except ProcessorError:
+        return False
+    parts = getattr(compiled, "circuits", (compiled,))
+    return all(part.report.fidelity >= min_fidelity for part in parts)
+
+
+def _rows_of_cones(rows: Mapping[CircuitSpec, int]) -> dict[CircuitSpec, int]:
+    """Rows of the light cones of circuits."""
+    split: dict[CircuitSpec, int] = {}
+    for spec, number in rows.items():
+        for group in cones(absorb_cliffords(spec)).groups:
+            split[group.spec] = split.get(group.spec, 0) + number * group.num_cones
+    return split
+
+
+def _compile_circuit(
+    spec: CircuitSpec,
+    processor: Processor,
+    gateset: str,
+    scales: Sequence[int],
+    *,
+    is_cone: bool = False,
+) -> CompiledCircuit:
+    if spec.num_qubits > len(processor.qubits):
+        what = "the widest light cone" if is_cone else "the circuit"
+        advice = "" if is_cone else "; split=True compiles its light cones instead"
+        raise ProcessorError(
+            f"{processor.name} has {len(processor.qubits)} qubits, and {what} has more{advice}. "
+            f"Received: num_qubits={spec.num_qubits}"
+        )
+    try:
+        operations = _on_two_qubits(separate(spec).circuit.all_operations())
+    except UnsupportedGateError as error:
+        raise UnsupportedCircuitError(NAME, str(error)) from error
+    groups = measurements(spec).groups
+    # All measurements of a circuit are at the same place.
+    measured = {qubit for group in groups for qubit in group.qubits}
+    layout = _placed(operations, spec.qubits, measured, processor, gateset)
+    parts = tuple(_compiled(layout, group, gateset, scale) for scale in scales for group in groups)
+    for part in parts:
+        processor.device.validate_circuit(part.circuit)
+    report = _report(spec, parts, layout.is_routed, processor)
+    return CompiledCircuit(spec, processor.name, gateset, parts, report)
+
+
+# --- to gates on one and two qubits ----------------------------------------------------------
+
+
+def _on_two_qubits(operations: Iterable[cirq.Operation]) -> list[cirq.Operation]:
+    """The same with gates on one qubit, and gates without symbols on two."""
+    result = []
+    for operation in operations:
+        if len(operation.qubits) == 1 or (
+            len(operation.qubits) == 2 and not cirq.is_parameterized(operation)
+        ):
+            result.append(operation)
+            continue
+        rotations = None
+        if cirq.is_parameterized(operation):
+            rotations = pauli_rotations(operation)
+        if rotations is not None:
+            for rotation in rotations:
+                result += _rotation(rotation, operation.qubits)
+            continue
+        parts = cirq.decompose_once(operation, default=None)
+        if parts is None:
+            raise UnsupportedGateError(
+                "A gate on several qubits must be a product of Pauli rotations or decompose into "
+                f"gates on two. Received: {operation!r}"
+            )
+        result += _on_two_qubits(part.untagged for part in parts if part.qubits)
+    return result
+
+
+def _rotation(rotation: Rotation, qubits: Sequence[cirq.Qid]) -> list[cirq.Operation]:
+    """`exp(-i angle/2 P)`: the parity of P's qubits on the last one, its rotation, and back."""
+    letters = [(qubits[index], letter) for index, letter in rotation.pauli]
+    turns = Group(tuple(letters), ()).rotations()
+    parity = [
+        cirq.CNOT(first, second)
+        for (first, _), (second, _) in zip(letters, letters[1:], strict=False)
+    ]
+    there = [*turns, *parity]
+    return [*there, cirq.rz(rotation.angle).on(letters[-1][0]), *cirq.inverse(there)]
+
+
+# --- to the processor's qubits ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Operations on a processor's qubits, and where the circuit's qubits are before and after."""
+
+    operations: list[cirq.Operation]
+    placement: dict[cirq.Qid, cirq.Qid]
+    final: dict[cirq.Qid, cirq.Qid]
+    is_routed: bool
+
+
+def _placed(
+    operations: Sequence[cirq.Operation],
+    qubits: Iterable[cirq.Qid],
+    measured: Set[cirq.Qid],
+    processor: Processor,
+    gateset: str,
+) -> _Layout:
+    """Operations on one and two qubits on the processor, with swaps if there must be."""
+    wanted = nx.Graph()
+    wanted.add_nodes_from(qubits)
+    uses: dict[frozenset, int] = {}
+    for operation in operations:
+        if len(operation.qubits) == 2:
+            pair = frozenset(operation.qubits)
+            uses[pair] = uses.get(pair, 0) + 1
+            wanted.add_edge(*operation.qubits)
+    gate = native_gate(gateset)
+    # A CZ is one CZ, or two of the others, with a pulse on each side.
+    per_use = 1 if gateset == "cz" else 2
+    pulses = {
+        qubit: 1 + per_use * sum(uses[frozenset((qubit, other))] for other in wanted[qubit])
+        for qubit in wanted
+    }
+    pulse = {q: _cost(processor.gate_error(cirq.PhasedXZGate, q)) for q in processor.qubits}
+    readout = {q: _cost(sum(processor.readout_errors[q]) / 2) for q in processor.qubits}
+    edge = {
+        frozenset(pair): _cost(processor.gate_error(type(gate), *pair))
+        for pair in processor.graph.edges
+    }
+
+    def node_cost(qubit: cirq.Qid, spot: cirq.Qid) -> float:
+        return pulses[qubit] * pulse[spot] + (readout[spot] if qubit in measured else 0.0)
+
+    def edge_cost(qubit: cirq.Qid, other: cirq.Qid, spot: cirq.Qid, near: cirq.Qid) -> float:
+        return per_use * uses.get(frozenset((qubit, other)), 1) * edge[frozenset((spot, near))]
+
+    places = place(wanted, processor.graph, node_cost, edge_cost)
+    if places is not None:
+        moved = [operation.transform_qubits(places) for operation in operations]
+        return _Layout(moved, places, places, False)
+    spots = grow(len(wanted), processor.graph, {q: pulse[q] + readout[q] for q in pulse})
+    if not spots:
+        raise ProcessorError(
+            f"{processor.name} has no connected part of so many qubits. "
+            f"Received: a circuit of {len(wanted)} qubits"
+        )
+    starts = [dict(zip(sorted(wanted), spots, strict=True))]
+    for order in (sorted(wanted), _fold(sorted(wanted))):
+        line = nx.Graph()
+        nx.add_path(line, order)
+        places = place(line, processor.graph, node_cost, edge_cost)
+        if places is not None:
+            starts.append(places)
+    routes = [_routed(operations, places, processor) for places in starts]
+    group = Group(tuple((qubit, "Z") for qubit in sorted(measured)), ())
+
+    def fidelity(layout: _Layout) -> float:
+        return _figures(_compiled(layout, group, gateset, 1).circuit, processor)[0]
+
+    return max(routes, key=fidelity)
+
+
+def _fold(qubits: Sequence[cirq.Qid]) -> list[cirq.Qid]:
+    """A ring laid double: neighbours on the ring are two apart at most."""
+    half = (len(qubits) + 1) // 2
+    there, back = list(qubits[:half]), list(qubits[: half - 1 : -1])
+    return [qubit for pair in itertools.zip_longest(there, back) for qubit in pair if qubit]
+
+
+def _routed(operations: Sequence[cirq.Operation], places: Places, processor: Processor) -> _Layout:
+    """The operations with swaps, beginning at these places."""
+    routed, first, moves = cirq.RouteCQC(processor.graph).route_circuit(
+        cirq.Circuit(operations), initial_mapper=cirq.HardCodedInitialMapper(places)
+    )
+    # A qubit without gates is where it was put.
+    first = {**places, **first}
+    final = {qubit: moves.get(spot, spot) for qubit, spot in first.items()}
+    return _Layout(
+        [operation.untagged for operation in routed.all_operations()], first, final, True
+    )
+
+
+def _cost(error: float) -> float:
+    """An error as a length to be added."""
+    return -math.log1p(-min(max(error, 0.0), 0.999))
+
+
+# --- to the processor's gates ----------------------------------------------------------------
+
+
+def _compiled(layout: _Layout, group: Group, gateset: str, scale: int) -> CompiledProgram:
+    final = {qubit: layout.final[qubit] for qubit in group.qubits}
+    native = _Native(gateset)
+    operations = [
+        piece
+        for operation in repeated(_merged(layout.operations, native), scale)
+        for piece in native(operation)
+    ]
+    turns = [operation.transform_qubits(final) for operation in group.rotations()]
+    pulses, runs = _pulses([*operations, *turns], commutes=gateset == "cz")
+    # A qubit without gates is measured all the same.
+    moments = _moments(pulses)
+    moments.append(cirq.Moment(cirq.measure(*final.values(), key=KEY)))
+    return CompiledProgram(
+        cirq.FrozenCircuit(moments), runs, group, layout.placement, layout.final, scale
+    )
+
+
+class _Native:
+    """Gates on two qubits by those of a processor, each kind decomposed once."""
+
+    def __init__(self, gateset: str):
+        self._gateset = target_gateset(gateset)
+        self._gate = native_gate(gateset)
+        self._known: dict[bytes, list[cirq.Operation]] = {}
+
+    def __call__(self, operation: cirq.Operation) -> list[cirq.Operation]:
+        if len(operation.qubits) == 1 or operation.gate == self._gate:
+            return [operation]
+        matrix = cirq.unitary(operation)
+        key = (matrix + 0.0).tobytes()
+        a, b = cirq.LineQubit.range(2)
+        if key not in self._known:
+            with without_future_warnings():
+                parts = self._gateset.decompose_to_target_gateset(operation.gate.on(a, b), 0)
+                self._known[key] = list(cirq.flatten_to_ops(parts))
+        places = dict(zip((a, b), operation.qubits, strict=True))
+        return [part.transform_qubits(places) for part in self._known[key]]
+
+    def count(self, operation: cirq.Operation) -> int:
+        """The processor's gates on two qubits that it takes."""
+        return sum(len(part.qubits) == 2 for part in self(operation))
+
+
+def _merged(operations: Sequence[cirq.Operation], native: _Native) -> list[cirq.Operation]:
+    """Gates without symbols that follow each other on a pair as one, where that takes fewer."""
+    blocks: list[list[cirq.Operation]] = []
+    last: dict[cirq.Qid, int | None] = {}
+    for operation in operations:
+        found = {last.get(qubit) for qubit in operation.qubits}
+        index = found.pop() if len(found) == 1 else None
+        is_constant = not cirq.is_parameterized(operation)
+        if index is not None and is_constant:
+            blocks[index].append(operation)
+            continue
+        blocks.append([operation])
+        opens = is_constant and len(operation.qubits) == 2
+        for qubit in operation.qubits:
+            last[qubit] = len(blocks) - 1 if opens else None
+    result = []
+    for block in blocks:
+        pairs = [operation for operation in block if len(operation.qubits) == 2]
+        if len(pairs) > 1:
+            qubits = pairs[0].qubits
+            matrix = cirq.Circuit(block).unitary(qubit_order=qubits)
+            whole = cirq.MatrixGate(matrix).on(*qubits)
+            if native.count(whole) < sum(map(native.count, pairs)):
+                block = [whole]
+        result += block
+    return result
+
+
+def _pulses(
+    operations: Sequence[cirq.Operation], *, commutes: bool
+) -> tuple[list[cirq.Operation], tuple[Run, ...]]:
+    """One gate for all that happens to a qubit between gates on two.
+
+    Args:
+        operations: on one qubit, or the processor's on two.
+        commutes: whether the latter commute with changes of phase, which then wait.
+    """
+    result: list[cirq.Operation] = []
+    runs: list[Run] = []
+    pending: dict[cirq.Qid, list[cirq.Operation]] = {}
+
+    def flush(qubit: cirq.Qid) -> None:
+        gates = pending.pop(qubit, [])
+        if not any(cirq.is_parameterized(gate) for gate in gates):
+            gate = constant_gate(gates)
+            if gate is not None:
+                result.append(gate.on(qubit))
+            return
+        parts = ("z",) if all(map(is_diagonal, gates)) else ("x", "z", "a")
+        run = Run(cirq.FrozenCircuit(gates), tuple(f"{part}{len(runs)}" for part in parts))
+        runs.append(run)
+        result.append(run.gate().on(qubit))
+
+    for operation in operations:
+        if len(operation.qubits) == 1:
+            pending.setdefault(operation.qubits[0], []).append(operation)
+            continue
+        for qubit in operation.qubits:
+            if not (commutes and all(map(is_diagonal, pending.get(qubit, [])))):
+                flush(qubit)
+        result.append(operation)
+    for qubit in sorted(pending):
+        flush(qubit)
+    return result, tuple(runs)
+
+
+def _moments(operations: Sequence[cirq.Operation]) -> list[cirq.Moment]:
+    """Operations as late as they can be, gates on one and on two qubits in moments of their own.
+
+    A qubit that waits for its first gate is in its ground state, which does not decay.
+    """
+    slots: dict[int, list[cirq.Operation]] = {}
+    free: dict[cirq.Qid, int] = {}
+    for operation in reversed(operations):
+        slot = max(free.get(qubit, 0) for qubit in operation.qubits)
+        slot += (slot + len(operation.qubits) + 1) % 2  # one qubit: even slots, two: odd ones
+        slots.setdefault(slot, []).append(operation)
+        for qubit in operation.qubits:
+            free[qubit] = slot + 1
+    return [cirq.Moment(slots[slot]) for slot in sorted(slots, reverse=True)]
+
+
+# --- what to expect --------------------------------------------------------------------------
+
+
+def _report(
+    spec: CircuitSpec, parts: Sequence[CompiledProgram], is_routed: bool, processor: Processor
+) -> Report:
+    uses_cz = any(
+        isinstance(operation.gate, cirq.CZPowGate)
+        for part in parts
+        for operation in part.circuit.all_operations()
+    )
+    # What is repeated to make noise is not what the circuit is.
+    least = min(part.noise_scale for part in parts)
+    figures = [_figures(p.circuit, processor) for p in parts if p.noise_scale == least]
+    return Report(
+        num_qubits=max(len(part.circuit.all_qubits()) for part in parts),
+        depth_before=spec.depth,
+        depth=max(depth for _, _, depth, _ in figures),
+        two_qubit_gates_before=sum(
+            len(operation.qubits) > 1 for operation in spec.circuit.all_operations()
+        ),
+        two_qubit_gates=max(pairs for *_, pairs in figures),
+        fidelity=min(fidelity for fidelity, *_ in figures),
+        duration=max(duration for _, duration, *_ in figures),
+        num_circuits=len(parts),
+        is_routed=is_routed,
+        assumed=processor.assumed if uses_cz else (),
+    )
+
+
+def _figures(circuit: cirq.AbstractCircuit, processor: Processor) -> tuple[float, float, int, int]:
+    """Expected fidelity, nanoseconds, physical moments and gates on two qubits of a circuit."""
+    cost, duration, depth, pairs = 0.0, 0.0, 0, 0
+    awake: set[cirq.Qid] = set()
+    for moment in circuit:
+        physical = [op for op in moment if not isinstance(op.gate, cirq.ZPowGate)]
+        if not physical:
+            continue
+        time = max(processor.duration(type(operation.gate)) for operation in physical)
+        duration += time
+        busy = {qubit for operation in physical for qubit in operation.qubits}
+        if cirq.is_measurement(physical[0]):
+            cost += sum(_cost(sum(processor.readout_errors[q]) / 2) for q in busy)
+            continue
+        depth += 1
+        for operation in physical:
+            pairs += len(operation.qubits) == 2
+            cost += _cost(processor.gate_error(type(operation.gate), *operation.qubits))
+        cost += sum(_cost(processor.decoherence(qubit, time)) for qubit in awake - busy)
+        awake |= busy
+    return math.exp(-cost), duration, depth, pairs
+
+
+# --- as data ---------------------------------------------------------------------------------
+
+
+def _part_to_data(part: CompiledProgram) -> dict:
+    return {
+        "circuit": part.circuit.unfreeze(),
+        "runs": [[run.circuit.unfreeze(), list(run.symbols)] for run in part.runs],
+        "bases": [list(base) for base in part.group.bases],
+        "terms": [[t.observable, t.coefficient, list(t.qubits)] for t in part.group.terms],
+        "placement": [list(pair) for pair in part.placement.items()],
+        "final": [list(pair) for pair in part.final.items()],
+        "noise_scale": part.noise_scale,
+    }
+
+
+def _part_from_data(data: dict) -> CompiledProgram:
+    terms = [Term(index, value, tuple(qubits)) for index, value, qubits in data["terms"]]
+    return CompiledProgram(
+        data["circuit"].freeze(),
+        tuple(Run(circuit.freeze(), tuple(symbols)) for circuit, symbols in data["runs"]),
+        Group(tuple(tuple(base) for base in data["bases"]), tuple(terms)),
+        dict(data["placement"]),
+        dict(data["final"]),
+        data["noise_scale"],
+    )

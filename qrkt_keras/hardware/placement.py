@@ -1,0 +1,156 @@
+"""Placement: which qubits of a processor stand for those of a circuit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import networkx as nx
+
+# Places that are tried before the search ends with the best it has, about two seconds' worth.
+_MOST_TRIES = 200_000
+
+Node = Hashable
+
+
+def place(
+    wanted: nx.Graph,
+    device: nx.Graph,
+    node_cost: Callable[[Any, Any], float],
+    edge_cost: Callable[[Any, Any, Any, Any], float],
+) -> dict[Node, Node] | None:
+    """The cheapest places at which every edge of a graph is an edge of the device.
+
+    A depth-first search: each qubit is put next to one that has its place, cheapest place first,
+    and what cannot beat the best found so far is not followed. It is exhaustive for small circuits,
+    and ends after a fixed number of tries for others, so it gives the same answer each time.
+
+    Args:
+        wanted: the circuit's qubits, and the pairs that meet in a gate.
+        device: the processor's qubits and pairs.
+        node_cost: of a qubit at a place, at least 0.
+        edge_cost: of a pair `(qubit, other)` at the pair of places `(spot, near)`, at least 0.
+
+    Returns:
+        A place for each qubit, or None if none was found: there may be none, as for a ring of an
+        odd number of qubits on a square lattice.
+
+    Example:
+        >>> ring, lattice = nx.cycle_graph(4), nx.grid_2d_graph(3, 3)
+        >>> places = place(ring, lattice, lambda qubit, spot: sum(spot), lambda *_: 0.0)
+        >>> sorted(places.values())
+        [(0, 0), (0, 1), (1, 0), (1, 1)]
+    """
+    if not _may_fit(wanted, device):
+        return None
+    order = _order(wanted)
+    before = {
+        qubit: [other for other in order[:index] if wanted.has_edge(qubit, other)]
+        for index, qubit in enumerate(order)
+    }
+    pairs = [(spot, near) for edge in device.edges for spot, near in (edge, edge[::-1])]
+    # What the qubits from each position on cost at least, wherever they are.
+    at_least = [0.0]
+    for qubit in reversed(order):
+        cost = min(node_cost(qubit, spot) for spot in device)
+        cost += sum(
+            min(edge_cost(qubit, other, *pair) for pair in pairs) for other in before[qubit]
+        )
+        at_least.append(at_least[-1] + cost)
+    at_least.reverse()
+
+    best: dict[Node, Node] | None = None
+    best_cost, tries = math.inf, 0
+    places: dict[Node, Node] = {}
+    taken: set[Node] = set()
+
+    def search(index: int, cost: float) -> None:
+        nonlocal best, best_cost, tries
+        if index == len(order):
+            best, best_cost = dict(places), cost
+            return
+        qubit = order[index]
+        offers = []
+        for spot in _spots(device, [places[other] for other in before[qubit]], taken):
+            if device.degree[spot] >= wanted.degree[qubit]:
+                extra = node_cost(qubit, spot)
+                for other in before[qubit]:
+                    extra += edge_cost(qubit, other, spot, places[other])
+                offers.append((extra, spot))
+        for extra, spot in sorted(offers):
+            if cost + extra + at_least[index + 1] >= best_cost or tries >= _MOST_TRIES:
+                return
+            tries += 1
+            places[qubit] = spot
+            taken.add(spot)
+            search(index + 1, cost + extra)
+            taken.remove(spot)
+            del places[qubit]
+
+    search(0, 0.0)
+    return best
+
+
+def grow(size: int, device: nx.Graph, cost: Mapping[Node, float]) -> list[Node]:
+    """A connected part of the device, cheap places first.
+
+    Args:
+        size: how many places.
+        device: the processor's qubits and pairs.
+        cost: of each place.
+
+    Returns:
+        The places, each but the first a neighbour of one before; [] if no part is so large.
+
+    Example:
+        >>> grow(3, nx.path_graph(5), {0: 3, 1: 0, 2: 9, 3: 1, 4: 1})
+        [3, 4, 2]
+    """
+    best: list[Node] = []
+    for start in sorted(device, key=lambda spot: (cost[spot], spot)):
+        part = [start]
+        while len(part) < size:
+            offers = [
+                (cost[spot], spot) for near in part for spot in device[near] if spot not in part
+            ]
+            if not offers:
+                break
+            part.append(min(offers)[1])
+        if len(part) == size and (
+            not best or sum(map(cost.__getitem__, part)) < sum(map(cost.__getitem__, best))
+        ):
+            best = part
+    return best
+
+
+def _spots(device: nx.Graph, near: list[Node], taken: set[Node]) -> set[Node]:
+    """Free places that are neighbours of all these."""
+    if not near:
+        return set(device) - taken
+    return set.intersection(*(set(device[spot]) for spot in near)) - taken
+
+
+def _may_fit(wanted: nx.Graph, device: nx.Graph) -> bool:
+    """What can be told without a search."""
+    if len(wanted) > len(device):
+        return False
+    if nx.is_bipartite(device) and not nx.is_bipartite(wanted):
+        return False
+    most = max((degree for _, degree in device.degree), default=0)
+    return all(degree <= most for _, degree in wanted.degree)
+
+
+def _order(graph: nx.Graph) -> list[Node]:
+    """Nodes so that each has as many neighbours before it as can be."""
+    order: list[Node] = []
+    left = set(graph)
+    while left:
+        placed = set(order)
+        node = min(
+            left,
+            key=lambda node: (-len(placed & set(graph[node])), -graph.degree[node], node),
+        )
+        order.append(node)
+        left.remove(node)
+    return order

@@ -1,0 +1,169 @@
+"""A noisy virtual machine: a processor's qubits, gates and errors, without a network."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import cirq
+import numpy as np
+
+from qrkt_keras.hardware.pauli_transfer import NoisyCircuit
+from qrkt_keras.hardware.processors import Processor, ProcessorError, as_processor
+
+SIMULATORS = ("auto", "density_matrix", "trajectories")
+CALIBRATION = "calibration"
+
+_AS_THEY_ARE = (
+    cirq.PhasedXZGate,
+    cirq.ZPowGate,
+    cirq.IdentityGate,
+    cirq.MeasurementGate,
+    cirq.WaitGate,
+)
+
+# A density matrix of more is slower than trajectories of some thousand shots.
+MAX_DENSITY_MATRIX_QUBITS = 10
+
+
+class VirtualMachine(cirq.Sampler):
+    """A sampler that takes what a processor takes, and errs as it does.
+
+    Circuits are checked against the device first. The noise is that of cirq-google's noise model:
+    relaxation and dephasing while time goes by, depolarisation after gates, coherent errors of
+    two-qubit gates, and readout errors.
+
+    Args:
+        processor: name or `Processor`.
+        noise: "calibration", None for none, or a `cirq.NoiseModel`.
+        seed: of the outcomes; None draws one. The same runs in the same order give the same
+            outcomes.
+        simulator: "density_matrix", exact up to the shots, or "trajectories", one a shot; "auto"
+            takes the first for at most 10 qubits.
+
+    Raises:
+        ProcessorError: when run: the device does not take the circuit; the message says why.
+
+    Example:
+        >>> machine = VirtualMachine("rainbow", seed=0)
+        >>> qubit = machine.processor.qubits[0]
+        >>> flip = cirq.PhasedXZGate(x_exponent=1, z_exponent=0, axis_phase_exponent=0)
+        >>> circuit = cirq.Circuit(flip(qubit), cirq.measure(qubit, key="m"))
+        >>> machine.run(circuit, repetitions=1000).measurements["m"].mean() < 1
+        True
+    """
+
+    def __init__(
+        self,
+        processor: str | Processor = "weber",
+        *,
+        noise: str | cirq.NoiseModel | None = CALIBRATION,
+        seed: int | None = None,
+        simulator: str = "auto",
+    ):
+        self.processor = as_processor(processor)
+        if isinstance(noise, str) and noise != CALIBRATION:
+            raise ValueError(
+                f"noise must be {CALIBRATION!r}, None or a cirq.NoiseModel. Received: {noise!r}"
+            )
+        if simulator not in SIMULATORS:
+            raise ValueError(f"simulator must be one of {SIMULATORS}. Received: {simulator!r}")
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ValueError(f"seed must be None or a whole number >= 0. Received: seed={seed!r}")
+        self.noise = _noise_model(self.processor) if noise == CALIBRATION else noise
+        self.seed = np.random.SeedSequence().entropy if seed is None else seed
+        self.simulator = simulator
+        # How many sweeps were run: where the random numbers of the next come from.
+        self.num_runs = 0
+        self._noisy = functools.lru_cache(maxsize=64)(self._make_noisy)
+        self._compiled = functools.lru_cache(maxsize=64)(self._make_compiled)
+
+    def run_sweep(
+        self, program: cirq.AbstractCircuit, params: cirq.Sweepable, repetitions: int = 1
+    ) -> Sequence[cirq.Result]:
+        """Outcomes of a circuit at every point, see `cirq.Sampler.run_sweep`."""
+        circuit = program.freeze()
+        noisy = self._noisy(circuit)
+        generator = np.random.default_rng([self.seed, self.num_runs])
+        self.num_runs += 1
+        resolvers = list(cirq.to_resolvers(params))
+        if self._uses_density_matrix(circuit):
+            compiled = self._compiled(circuit)
+            values = np.array(
+                [
+                    [float(resolver.value_of(parameter)) for parameter in compiled.parameters]
+                    for resolver in resolvers
+                ]
+            ).reshape(len(resolvers), len(compiled.parameters))
+            outcomes = compiled.sample(values, repetitions, generator)
+            return [
+                cirq.ResultDict(params=resolver, measurements=measured)
+                for resolver, measured in zip(resolvers, outcomes, strict=True)
+            ]
+        import qsimcirq
+
+        simulator = qsimcirq.QSimSimulator(seed=int(generator.integers(2**31)))
+        return simulator.run_sweep(noisy, resolvers, repetitions)
+
+    def _uses_density_matrix(self, circuit: cirq.FrozenCircuit) -> bool:
+        if self.simulator != "auto":
+            return self.simulator == "density_matrix"
+        return len(circuit.all_qubits()) <= MAX_DENSITY_MATRIX_QUBITS
+
+    def _make_noisy(self, circuit: cirq.FrozenCircuit) -> cirq.Circuit:
+        try:
+            self.processor.device.validate_circuit(circuit)
+        except ValueError as error:
+            raise ProcessorError(
+                f"{self.processor.name} does not take the circuit: compile it with "
+                f"hardware.compile_for. Received: {error}"
+            ) from error
+        # cirq-google's noise is of PhasedXZGates only.
+        circuit = cirq.map_operations(circuit, lambda operation, _: _as_pulse(operation))
+        circuit = circuit.unfreeze()
+        return circuit if self.noise is None else circuit.with_noise(self.noise)
+
+    def _make_compiled(self, circuit: cirq.FrozenCircuit) -> NoisyCircuit:
+        return NoisyCircuit(self._noisy(circuit))
+
+    def __repr__(self) -> str:
+        return f"VirtualMachine({self.processor.name!r}, seed={self.seed})"
+
+
+def virtual_machine(
+    processor: str | Processor = "weber",
+    *,
+    noise: str | cirq.NoiseModel | None = CALIBRATION,
+    seed: int | None = None,
+    simulator: str = "auto",
+) -> VirtualMachine:
+    """A noisy virtual machine, see `VirtualMachine`.
+
+    Example:
+        >>> virtual_machine("weber", seed=1)
+        VirtualMachine('weber', seed=1)
+    """
+    return VirtualMachine(processor, noise=noise, seed=seed, simulator=simulator)
+
+
+def _as_pulse(operation: cirq.Operation) -> cirq.Operation:
+    """A gate on one qubit as the PhasedXZGate that a processor makes of it."""
+    gate = operation.gate
+    if len(operation.qubits) != 1 or isinstance(gate, _AS_THEY_ARE):
+        return operation
+    if isinstance(gate, cirq.XPowGate | cirq.YPowGate | cirq.PhasedXPowGate):
+        axis = {cirq.XPowGate: 0.0, cirq.YPowGate: 0.5}
+        phase = next((a for kind, a in axis.items() if isinstance(gate, kind)), None)
+        if phase is None:
+            phase = gate.phase_exponent
+        pulse = cirq.PhasedXZGate(x_exponent=gate.exponent, z_exponent=0, axis_phase_exponent=phase)
+        return pulse.on(*operation.qubits)
+    if cirq.is_parameterized(operation) or not cirq.has_unitary(operation):
+        return operation
+    return cirq.PhasedXZGate.from_matrix(cirq.unitary(operation)).on(*operation.qubits)
+
+
+def _noise_model(processor: Processor) -> cirq.NoiseModel:
+    import cirq_google
+
+    return cirq_google.NoiseModelFromGoogleNoiseProperties(processor.noise)

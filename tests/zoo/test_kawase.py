@@ -137,6 +137,7 @@ def test_the_card_is_what_is_recorded():
     rows = {
         "results": kawase.results_table(),
         "spectra": kawase.spectra_table(),
+        "densities": kawase.densities_table(),
         "agreement": kawase.agreement_table(FIRST),
     }
     for name, lines in rows.items():

@@ -455,6 +455,7 @@ def report(folders: Mapping[Run, Path]) -> None:
     tables = {
         "results": results_table(),
         "spectra": spectra_table(),
+        "densities": densities_table(),
         "agreement": agreement_table(ALL_RUNS[0]),
     }
     for name, lines in tables.items():
@@ -558,6 +559,28 @@ def agreement_table(run: Run) -> list[str]:
         rows.append((f"loss on {known.size} points of the plane", *reach, told))
     head, *rest = (f"| {' | '.join(row)} |" for row in rows)
     return [head, "|---|---|---|---|", *rest]
+
+
+def densities_table() -> list[str]:
+    """How many eigenvalues are where, by each random vector of a density."""
+    bounds = {
+        "above 1": lambda nodes: nodes > 1,
+        "above 0.1": lambda nodes: nodes > 0.1,
+        "below -0.01": lambda nodes: nodes < -0.01,
+    }
+    lines = [f"| P | eigenvalues | {' | '.join(bounds)} |", f"|{'---|' * (2 + len(bounds))}"]
+    for run in ALL_RUNS:
+        density = _known(run, "density")
+        if density:
+            cells = [f"{run.patches}", f"{density['num_weights']:,}"]
+            for is_there in bounds.values():
+                counts = [
+                    density["num_weights"] * np.dot(weights, is_there(np.array(nodes)))
+                    for nodes, weights in zip(density["nodes"], density["weights"], strict=True)
+                ]
+                cells.append(", ".join(f"{count:,.0f}" for count in counts))
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _ratio(sample: float, everything: float) -> tuple[str, str, str]:

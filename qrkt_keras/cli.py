@@ -1852,18 +1852,7 @@ def _data_loss(
         split = "train" if recipe is None or recipe.hold_out else "train+validation"
     examples = zoo.examples_for(source, data, reading)
     examples.check(model, _located(preset)[1])
-    with _status("Reading the data …"):
-        inputs, labels = examples.arrays(split)
-    if num_examples is not None and num_examples < len(labels):
-        _, drawn = stratified_split(labels, num_examples, _SUBSET_SEED)
-        inputs, labels = inputs[drawn], labels[drawn]
-    elif num_examples is not None and num_examples > len(labels):
-        raise ValueError(
-            f"The split {split} of {examples.data} has {len(labels):,} examples. "
-            f"Received: --examples {num_examples}"
-        )
-    if hasattr(model, "vectorize"):
-        inputs = model.vectorize(inputs)
+    inputs, labels = _chosen_examples(model, examples, split, num_examples)
     if recipe is not None and recipe.has_soft_labels:
         labels = keras.utils.to_categorical(labels, model.num_classes)
     loss = analysis.DataLoss(
@@ -1883,6 +1872,25 @@ def _data_loss(
         "num_weights": loss.size,
     }
     return loss, facts
+
+
+def _chosen_examples(
+    model: PatchQNN | QText | QViT, examples: Examples, split: str, number: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """So many examples of a split, always the same, as the model takes them."""
+    with _status("Reading the data …"):
+        inputs, labels = examples.arrays(split)
+    if number is not None and number < len(labels):
+        _, drawn = stratified_split(labels, number, _SUBSET_SEED)
+        inputs, labels = inputs[drawn], labels[drawn]
+    elif number is not None and number > len(labels):
+        raise ValueError(
+            f"The split {split} of {examples.data} has {len(labels):,} examples. "
+            f"Received: --examples {number}"
+        )
+    if hasattr(model, "vectorize"):
+        inputs = model.vectorize(inputs)
+    return inputs, labels
 
 
 def _say_loss(name: str, loss: DataLoss, facts: Mapping[str, Any]) -> None:
@@ -1957,6 +1965,10 @@ app.add_typer(hardware, name="hardware")
 
 # What a job's folder holds of the sampler's answers.
 _RUNS = "sampled"
+# Shots of each of the two circuits by which readout errors are measured.
+_READOUT_SHOTS = 10_000
+# A virtual machine of more qubits would take too long to tell how long it takes.
+_MOST_TRIED_QUBITS = 16
 
 
 class Gateset(enum.StrEnum):
@@ -2055,7 +2067,9 @@ def compile_circuits(
     num_qubits: Annotated[
         int | None, typer.Option("--num-qubits", "-n", min=1, help="Qubits of the template.")
     ] = None,
-    layers: Annotated[int, typer.Option(min=1, help="Layers of the template.")] = 1,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers of the template.", show_default="1")
+    ] = None,
     processor: ProcessorName = "weber",
     gateset: WhichGateset = Gateset.SQRT_ISWAP,
     split_circuits: SplitCircuits = False,
@@ -2069,12 +2083,15 @@ def compile_circuits(
 ) -> None:
     """Show what a model's circuits, or a template, become on a processor."""
     scales = _noise_scales(noise_scales)
+    if layers is not None and num_qubits is None:
+        raise typer.BadParameter("--layers is of a template, which needs --num-qubits.")
     with _tensorflow():
         from qrkt_keras import hardware as processors
         from qrkt_keras.circuits import templates
+        from qrkt_keras.execution.sampling import REPETITIONS
 
         if num_qubits is not None:
-            what = templates.get(circuit, num_qubits, num_layers=layers)
+            what = templates.get(circuit, num_qubits, num_layers=layers or 1)
         else:
             what, _ = _trained_model(circuit, None, "classifier", "GAN", load_weights=False)
         with _status("Compiling …"):
@@ -2089,17 +2106,17 @@ def compile_circuits(
             for number in range(1, len(circuits) + 1):
                 files += [f"placement_{number}.png", f"circuit_{number}.txt"]
             _check_results(output, files, overwrite=overwrite)
+            if overwrite:
+                others = [*output.glob("placement_*.png"), *output.glob("circuit_*.txt")]
+                _prepare(output, [file.name for file in others])
             _prepare(output, ())
-            from qrkt_keras.training import atomic_write
-
-            with atomic_write(output / "compiled.json") as file:
-                file.write(compiled.to_json().encode())
+            _write_text(output / "compiled.json", compiled.to_json())
             for number, one in enumerate(circuits, 1):
                 processors.placement_picture(one, output / f"placement_{number}.png")
-                text = one.parts[0].circuit.to_text_diagram(transpose=True)
-                with atomic_write(output / f"circuit_{number}.txt") as file:
-                    file.write(text.encode())
-    _console().print(_compiled_table(circuits, rows, repetitions or 1000))
+                texts = [part.circuit.to_text_diagram(transpose=True) for part in one.parts]
+                _write_text(output / f"circuit_{number}.txt", "\n\n".join(texts))
+        shots = [repetitions or REPETITIONS] * len(circuits)
+    _console().print(_compiled_table(circuits, rows, shots))
     for note in sorted({note for one in circuits for note in one.report.assumed}):
         _say(f"Note: {note}.", "yellow")
     if files:
@@ -2107,10 +2124,12 @@ def compile_circuits(
 
 
 def _compiled_table(
-    circuits: Sequence[CompiledCircuit], rows: Sequence[int], repetitions: int
+    circuits: Sequence[CompiledCircuit], rows: Sequence[int], repetitions: Sequence[int]
 ) -> Table:
+    """What circuits became; repetitions are those of each of a circuit's, on average."""
     table = _table("circuit", *map(str, range(1, len(circuits) + 1)))
     reports = [circuit.report for circuit in circuits]
+    numbers = list(zip(reports, rows, repetitions, strict=True))
 
     def add(name: str, values: Sequence[Any]) -> None:
         table.add_row(name, *map(str, values))
@@ -2124,15 +2143,17 @@ def _compiled_table(
     )
     add("expected fidelity", [f"{report.fidelity:.3g}" for report in reports])
     add("duration, µs", [f"{report.duration / 1000:.3g}" for report in reports])
-    pairs = list(zip(reports, rows, strict=True))
-    add("circuits per example", [f"{report.num_circuits * number:,}" for report, number in pairs])
+    add("circuits", [report.num_circuits for report in reports])
+    add("points of each per example", [f"{number:,}" for number in rows])
+    add("circuits per example", [f"{r.num_circuits * number:,}" for r, number, _ in numbers])
+    add("shots of each", [f"{shots:,.0f}" for shots in repetitions])
     add(
-        f"shots per example, {repetitions:,} each",
-        [f"{report.num_circuits * number * repetitions:,}" for report, number in pairs],
+        "shots per example",
+        [f"{r.num_circuits * number * shots:,.0f}" for r, number, shots in numbers],
     )
     add(
         "qubits busy per example, s",
-        [f"{number * report.seconds(repetitions):.3g}" for report, number in pairs],
+        [f"{number * r.seconds(1) * shots:.3g}" for r, number, shots in numbers],
     )
     return table
 
@@ -2204,12 +2225,14 @@ def evaluate_on_hardware(
         inputs, labels, facts = _job_examples(
             model, source, preset, data, reading, split, num_examples
         )
-        if dry_run:
-            how.say(model, len(labels), gradients=False)
-            return
         job = _Job(output, ("evaluation.json",), command, resume=resume, overwrite=overwrite)
+        if not dry_run:
+            job.check()
+        prepared = how.prepare(model, len(labels), gradients=False, dry_run=dry_run, quiet=quiet)
+        if prepared is None:
+            return
         with job:
-            sampler, sampling = how.start(model, job, len(labels), gradients=False, quiet=quiet)
+            sampler, sampling = how.start(job, *prepared)
             result = processors.evaluate(
                 model,
                 inputs,
@@ -2304,14 +2327,16 @@ def train_on_hardware(
         inputs, labels, facts = _job_examples(
             model, source, preset, data, reading, "train", num_examples
         )
-        number = num_steps * min(batch_size, len(labels))
-        if dry_run:
-            how.say(model, number, gradients=True)
-            return
-        files = ("training.json", "training.png")
+        files = ("training.json", "training.png", PRESET)
         job = _Job(output, files, command, resume=resume, overwrite=overwrite)
+        if not dry_run:
+            job.check()
+        number = num_steps * min(batch_size, len(labels))
+        prepared = how.prepare(model, number, gradients=True, dry_run=dry_run, quiet=quiet)
+        if prepared is None:
+            return
         with job:
-            sampler, sampling = how.start(model, job, number, gradients=True, quiet=quiet)
+            sampler, sampling = how.start(job, *prepared)
             result = processors.train(
                 model,
                 inputs,
@@ -2328,12 +2353,14 @@ def train_on_hardware(
             processors.training_picture(
                 result, output / "training.png", f"{name} on {processor}, {num_steps} steps"
             )
+            # No recipe says how this was trained, so the preset does not name its data either.
             model.save_to_preset(output / PRESET, command=command, seed=seed, overwrite=True)
             job.write({**facts, **how.facts(), **processors.as_data(result)})
     first, last = result.exact_losses[0], result.exact_losses[-1]
     _say(f"Loss of {len(labels):,} examples, exact: {first:.4f} → {last:.4f}")
     _say(f"{result.num_circuits:,} circuits, {result.num_shots:,} shots, {result.seconds:.0f} s")
     _say(f"Written to {output}/: training.json, training.png, {PRESET}/, {_RUNS}/")
+    _say(f"Next: qrkt evaluate {output} --data {facts['data']}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2358,58 +2385,29 @@ class _Sampled:
 
     def facts(self) -> dict[str, Any]:
         """What a job's JSON file says of them."""
-        return {name: value for name, value in self.options().items() if name != "timeout"}
+        facts = {name: value for name, value in self.options().items() if name != "timeout"}
+        return facts | {"readout_shots": 2 * _READOUT_SHOTS if self.mitigate_readout else 0}
 
-    def start(
+    def prepare(
         self,
         model: PatchQNN | QText | QViT,
-        job: _Job,
         num_examples: int,
         *,
         gradients: bool,
+        dry_run: bool,
         quiet: bool,
-    ) -> tuple[KeptRuns, dict[str, Any]]:
-        """A sampler whose runs the job keeps, and the options with which the engine uses it."""
+    ) -> tuple[Sampler, dict[str, Any]] | None:
+        """A sampler, and options of the engine; None for a dry run, which asks no processor."""
         from qrkt_keras import hardware as processors
 
-        machine = self._machine()
-        sampling = self._sampling(model, machine)
-        if not quiet:
-            self._say_estimate(model, machine, sampling, num_examples, gradients)
-        sampler = processors.KeptRuns(machine, job.runs, resume=True)
-        if self.mitigate_readout:
-            measured = {
-                qubit
-                for part in sampling["compiled"].circuits
-                for program in part.parts
-                for qubit in program.program({}).qubits
-            }
-            sampling["readout_errors"] = processors.measured_readout_errors(sampler, measured)
-        return sampler, sampling
-
-    def say(self, model: PatchQNN | QText | QViT, num_examples: int, *, gradients: bool) -> None:
-        """Shows what a job would run; a real processor is not asked."""
-        from qrkt_keras import hardware as processors
-
-        machine = processors.virtual_machine(self.processor, seed=0)
-        sampling = self._sampling(model, machine)
-        compiled = sampling["compiled"]
-        repetitions = self.repetitions or 1000
-        _console().print(_compiled_table(compiled.circuits, compiled.rows, repetitions))
-        self._say_estimate(model, machine, sampling, num_examples, gradients)
-
-    def _machine(self) -> Sampler:
-        from qrkt_keras import hardware as processors
-
-        if self.project is not None:
-            with _status("Asking the Quantum Engine …"):
-                return processors.processor(self.project, self.processor)
+        if self.noiseless and self.project is not None:
+            raise typer.BadParameter("--noiseless is of a virtual machine, not of --project.")
         noise = {"noise": None} if self.noiseless else {}
-        return processors.virtual_machine(self.processor, seed=self.seed, **noise)
-
-    def _sampling(self, model: PatchQNN | QText | QViT, machine: Any) -> dict[str, Any]:
-        from qrkt_keras import hardware as processors
-
+        if self.project is None or dry_run:
+            machine = processors.virtual_machine(self.processor, seed=self.seed, **noise)
+        else:
+            with _status("Asking the Quantum Engine …"):
+                machine = processors.processor(self.project, self.processor)
         scales = _noise_scales(self.noise_scales)
         with _status("Compiling …"):
             compiled = processors.compile_for(
@@ -2419,36 +2417,84 @@ class _Sampled:
                 split=self.split_circuits,
                 noise_scales=scales,
             )
-        return {
+        sampling = {
             "repetitions": self.repetitions,
             "standard_error": self.standard_error,
             "compiled": compiled,
             "noise_scales": scales,
             "timeout": self.timeout,
         }
+        if dry_run or not quiet:
+            # A machine of its own: the job's must not depend on what was tried before it.
+            trial = processors.VirtualMachine(machine.processor, seed=0, **noise)
+            self._say_estimate(model, trial, sampling, num_examples, gradients, dry_run)
+        return None if dry_run else (machine, sampling)
+
+    def start(
+        self, job: _Job, machine: Sampler, sampling: dict[str, Any]
+    ) -> tuple[KeptRuns, dict[str, Any]]:
+        """A sampler whose runs the job keeps, and options of the engine, readout errors too."""
+        from qrkt_keras import hardware as processors
+
+        sampler = processors.KeptRuns(machine, job.runs, resume=True)
+        if not self.mitigate_readout:
+            return sampler, sampling
+        measured = {
+            part.final[qubit]
+            for circuit in sampling["compiled"].circuits
+            for part in circuit.parts
+            for qubit in part.group.qubits
+        }
+        errors = processors.measured_readout_errors(
+            sampler, measured, _READOUT_SHOTS, timeout=self.timeout
+        )
+        return sampler, sampling | {"readout_errors": errors}
 
     def _say_estimate(
-        self, model: Any, machine: Any, sampling: dict[str, Any], num_examples: int, gradients: bool
+        self,
+        model: PatchQNN | QText | QViT,
+        trial: Sampler,
+        sampling: dict[str, Any],
+        num_examples: int,
+        gradients: bool,
+        dry_run: bool,
     ) -> None:
         from qrkt_keras import hardware as processors
 
-        # A trial costs nothing on a virtual machine alone.
-        trial = machine
-        if self.project is not None:
-            trial = processors.VirtualMachine(machine.processor, seed=0)
+        compiled = sampling["compiled"]
+        widest = max(circuit.report.num_qubits for circuit in compiled.circuits)
         with _status("Trying each circuit …"):
             estimate = processors.estimate(
-                model, trial, num_examples, gradients=gradients, **sampling
+                model,
+                num_examples,
+                gradients=gradients,
+                trial=trial if widest <= _MOST_TRIED_QUBITS else None,
+                **sampling,
             )
-        busy = sampling["compiled"].seconds_per_example(1)
-        busy *= estimate.num_shots / max(sampling["compiled"].circuits_per_example, 1)
-        each = f"{sampling['compiled'].circuits_per_example:,} circuits an example"
-        of = "and those of their gradients" if gradients else "in all"
-        _say(
-            f"{num_examples:,} examples, {each}: {estimate.num_circuits:,} circuits {of}, "
-            f"{estimate.num_shots:,} shots; qubits busy {busy:.3g} s, "
-            f"a virtual machine about {estimate.seconds:.3g} s"
+        repetitions = [
+            shots / circuit.report.num_circuits
+            for circuit, shots in zip(compiled.circuits, estimate.shots_per_circuit, strict=True)
+        ]
+        if dry_run:
+            _console().print(_compiled_table(compiled.circuits, compiled.rows, repetitions))
+        busy = sum(
+            rows * circuit.report.seconds(1) * shots
+            for circuit, rows, shots in zip(
+                compiled.circuits, compiled.rows, repetitions, strict=True
+            )
         )
+        busy *= estimate.num_circuits / compiled.circuits_per_example
+        of = "with those of gradients" if gradients else "in all"
+        told = (
+            f"{num_examples:,} examples, {compiled.circuits_per_example:,} circuits an example: "
+            f"{estimate.num_circuits:,} circuits {of}, {estimate.num_shots:,} shots"
+        )
+        if self.mitigate_readout:
+            told += f", and 2 circuits of {_READOUT_SHOTS:,} shots for readout errors"
+        told += f"; qubits busy {busy:.3g} s"
+        if estimate.seconds is not None:
+            told += f", a virtual machine about {estimate.seconds:.3g} s"
+        _say(told)
 
 
 class _Job:
@@ -2470,19 +2516,28 @@ class _Job:
         if resume and overwrite:
             raise typer.BadParameter("--resume and --overwrite exclude each other.")
         self.output, self.runs, self.command = output, output / _RUNS, command
-        self._results = files[0]
+        self._files, self._resume, self._overwrite = files, resume, overwrite
+
+    def check(self) -> None:
+        """Refuses a folder that has results already, before anything is computed."""
         there = self.runs.is_dir()
-        if not (resume and there):
-            _check_results(output, (*files, _RUNS), overwrite=overwrite, has_resume=there)
-        if overwrite:
-            shutil.rmtree(self.runs, ignore_errors=True)
-        _prepare(output, files if overwrite or resume else ())
+        if not (self._resume and there):
+            _check_results(
+                self.output,
+                (*self._files, _RUNS),
+                overwrite=self._overwrite,
+                has_resume=there,
+            )
 
     def write(self, results: Mapping[str, Any]) -> None:
         """Writes the results, with the command that makes them."""
-        _write_results(self.output, self._results, {"command": self.command, **results})
+        _write_results(self.output, self._files[0], {"command": self.command, **results})
 
     def __enter__(self) -> _Job:
+        # Results that are there are replaced by new ones when these are complete.
+        if self._overwrite and self.runs.is_dir():
+            shutil.rmtree(self.runs)
+        _prepare(self.output, ())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
@@ -2498,6 +2553,13 @@ class _Job:
                 stderr=True,
             )
             raise typer.Exit(_INTERRUPTED if interrupted else 1) from None
+
+
+def _write_text(path: Path, text: str) -> None:
+    from qrkt_keras.training import atomic_write
+
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def _noise_scales(text: str) -> tuple[int, ...]:
@@ -2523,18 +2585,7 @@ def _job_examples(
 
     examples = zoo.examples_for(source, data, reading)
     examples.check(model, _located(preset)[1])
-    with _status("Reading the data …"):
-        inputs, labels = examples.arrays(split)
-    if num_examples > len(labels):
-        raise ValueError(
-            f"The split {split} of {examples.data} has {len(labels):,} examples. "
-            f"Received: --examples {num_examples}"
-        )
-    if num_examples < len(labels):
-        _, drawn = stratified_split(labels, num_examples, _SUBSET_SEED)
-        inputs, labels = inputs[drawn], labels[drawn]
-    if hasattr(model, "vectorize"):
-        inputs = model.vectorize(inputs)
+    inputs, labels = _chosen_examples(model, examples, split, num_examples)
     facts = {
         "preset": preset,
         "data": examples.data,

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import google.auth
 import pytest
+from cirq_google.engine import create_noiseless_virtual_engine_from_latest_templates
 from typer.testing import CliRunner
 
 from qrkt_keras import hardware, zoo
 from qrkt_keras.cli import app
-from qrkt_keras.hardware import virtual_machine as machines
+from qrkt_keras.hardware import engine
+
+# The package has a function of the module's name.
+machines = sys.modules["qrkt_keras.hardware.virtual_machine"]
 
 PRESET = "qvit_rk1_digits_hardware"
 
@@ -47,6 +53,7 @@ def test_compile_a_template(tmp_path):
 def test_compile_a_preset():
     text = run("compile", PRESET, "-r", 2000)
     assert "circuits per example" in text and "40,000" in text
+    assert "needs --num-qubits" in run("compile", PRESET, "--layers", 2, status=2)
 
 
 def test_what_is_too_wide():
@@ -77,12 +84,38 @@ def test_evaluate(tmp_path):
     assert {**again, "seconds": 0} == {**results, "seconds": 0}
 
 
-def test_mitigation(tmp_path):
-    evaluate(tmp_path / "job", "--mitigate-readout", "--noise-scales", "1,3")
+def test_it_does_not_matter_who_looks(tmp_path):
+    """What is tried for the estimate is not of the job."""
+    evaluate(tmp_path / "seen")
+    evaluate(tmp_path / "quiet", "--quiet")
+    seen, quiet = (
+        json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("seen", "quiet")
+    )
+    assert seen["mean_error"] == quiet["mean_error"]
+
+
+def test_mitigation(tmp_path, monkeypatch):
+    measured = []
+    original = hardware.measured_readout_errors
+
+    def noted(*arguments, **options):
+        measured.append(original(*arguments, **options))
+        return measured[-1]
+
+    monkeypatch.setattr(hardware, "measured_readout_errors", noted)
+    text = evaluate(tmp_path / "job", "--mitigate-readout", "--noise-scales", "1,3")
     results = json.loads((tmp_path / "job" / "evaluation.json").read_text())
-    assert results["num_circuits"] == 240 and results["mitigate_readout"]
+    assert results["num_circuits"] == 240 and results["readout_shots"] == 20_000
+    assert "2 circuits of 10,000 shots for readout errors" in text
+    (errors,) = measured
+    assert len(errors) == 4 and all(0 < zero + one < 0.5 for zero, one in errors.values())
+    plain = tmp_path / "plain"
+    evaluate(plain)
+    without = json.loads((plain / "evaluation.json").read_text())
+    assert len(measured) == 1 and without["mean_error"] != results["mean_error"]
     assert "odd numbers" in evaluate(tmp_path / "other", "--noise-scales", "1,x", status=2)
     assert "noise_scales=(2,)" in evaluate(tmp_path / "other", "--noise-scales", "2", status=1)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_dry_run_runs_nothing(tmp_path, monkeypatch):
@@ -90,46 +123,73 @@ def test_a_dry_run_runs_nothing(tmp_path, monkeypatch):
     text = evaluate(tmp_path / "job", "--dry-run", "--project", "mine")
     assert "120 circuits in all, 6,000 shots" in text and "expected fidelity" in text
     assert not (tmp_path / "job").exists()
+    words = ("evaluate", PRESET, "--examples", 6, "--standard-error", 0.1, "--dry-run")
+    assert "12,000 shots" in run(*words)  # 100 a circuit
 
 
 def test_a_real_processor_without_credentials(tmp_path, monkeypatch):
-    def none(project, name):
-        raise hardware.CredentialsError(f"no credentials. Received: {project}")
+    def none():
+        raise google.auth.exceptions.DefaultCredentialsError("none were found")
 
-    monkeypatch.setattr(hardware, "processor", none)
-    text = evaluate(tmp_path / "job", "--project", "mine", status=1)
-    assert "no credentials. Received: mine" in text
+    monkeypatch.setattr(google.auth, "default", none)
+    evaluate(tmp_path / "job")
+    before = (tmp_path / "job" / "evaluation.json").read_bytes()
+    text = evaluate(tmp_path / "job", "--project", "mine", "--overwrite", status=1)
+    assert "gcloud auth application-default login" in text and "none were found" in text
+    # What was there is there: nothing is replaced before there is something to replace it by.
+    assert (tmp_path / "job" / "evaluation.json").read_bytes() == before
+    assert list((tmp_path / "job" / "sampled").glob("run_*.npz"))
+    words = ("--project", "mine", "--noiseless")
+    assert "--noiseless is of" in evaluate(tmp_path / "other", *words, status=2)
 
 
-def test_an_interrupted_job_is_continued(tmp_path, monkeypatch):
-    folder = tmp_path / "job"
-    whole = tmp_path / "whole"
-    evaluate(whole)
+def test_a_processor_of_an_engine(tmp_path, monkeypatch):
+    local = create_noiseless_virtual_engine_from_latest_templates()
+    monkeypatch.setattr(engine, "_engine", lambda project: local)
+    evaluate(tmp_path / "job", "--project", "mine")
+    results = json.loads((tmp_path / "job" / "evaluation.json").read_text())
+    assert results["project"] == "mine" and results["num_circuits"] == 120
+    # Outcomes of one are not taken for those of another.
+    assert "other sampler" in evaluate(tmp_path / "job", "--resume", status=1)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Counts the sweeps of the job's own machine, and can end it after some."""
     original = machines.VirtualMachine.run_sweep
-    left = [4]
+    state = {"count": 0, "after": None, "then": None}
 
-    def interrupted(self, program, params, repetitions=1):
-        left[0] -= 1
-        # Trials for the estimate are the first of all.
-        if left[0] < 0:
-            raise KeyboardInterrupt
+    def run_sweep(self, program, params, repetitions=1):
+        if state["count"] == state["after"]:
+            raise state["then"]
+        state["count"] += 1
         return original(self, program, params, repetitions)
 
-    monkeypatch.setattr(machines.VirtualMachine, "run_sweep", interrupted)
-    text = evaluate(folder, status=130)
+    monkeypatch.setattr(machines.VirtualMachine, "run_sweep", run_sweep)
+    return state
+
+
+def test_an_interrupted_job_is_continued(tmp_path, asked):
+    folder, whole = tmp_path / "job", tmp_path / "whole"
+    evaluate(whole, "--quiet")
+    total = asked["count"]
+    asked |= {"count": 0, "after": 4, "then": KeyboardInterrupt()}
+    text = evaluate(folder, "--quiet", status=130)
     assert "Interrupted." in text and "--resume" in text and "sampled" in text
-    kept = len(list((folder / "sampled").glob("run_*.npz")))
-    assert 0 < kept < 12 and not (folder / "evaluation.json").exists()
+    assert len(list((folder / "sampled").glob("run_*.npz"))) == 4
+    assert not (folder / "evaluation.json").exists()
     assert "results already" in evaluate(folder, status=1)
 
-    def fails(self, program, params, repetitions=1):
-        raise RuntimeError("the line is dead")
-
-    monkeypatch.setattr(machines.VirtualMachine, "run_sweep", fails)
+    asked |= {"count": 0, "after": 2, "then": RuntimeError("the line is dead")}
     text = evaluate(folder, "--resume", "--quiet", status=1)
-    assert "the line is dead" in text and "To continue" in text
-    monkeypatch.setattr(machines.VirtualMachine, "run_sweep", original)
-    evaluate(folder, "--resume")
+    assert "VirtualMachine failed" in text and "the line is dead" in text and "To continue" in text
+    assert len(list((folder / "sampled").glob("run_*.npz"))) == 6
+    assert "other sampler" in evaluate(folder, "--resume", "--quiet", "--seed", 1, status=1)
+    assert "other repetitions" in evaluate(folder, "--resume", "--quiet", "-r", 51, status=1)
+
+    asked |= {"count": 0, "after": None}
+    evaluate(folder, "--resume", "--quiet")
+    assert asked["count"] == total - 6  # nothing twice
     results, expected = (
         json.loads((one / "evaluation.json").read_text()) for one in (folder, whole)
     )
@@ -141,11 +201,11 @@ def test_resume_and_overwrite_exclude_each_other(tmp_path):
     assert "exclude" in evaluate(tmp_path / "job", "--resume", "--overwrite", status=2)
 
 
-def test_train(tmp_path):
+def test_train(tmp_path, asked):
     folder = tmp_path / "job"
     words = (
         "train", PRESET, "--examples", 20, "--steps", 2, "--batch-size", 4, "-r", 100,
-        "--gateset", "cz", "--output", folder,
+        "--gateset", "cz", "--output", folder, "--quiet",
     )  # fmt: skip
     text = run(*words)
     results = json.loads((folder / "training.json").read_text())
@@ -155,16 +215,28 @@ def test_train(tmp_path):
     model = zoo.from_preset(folder / "preset")
     assert model.num_quantum_params == 20
     # What is kept is not run again, and gives the same.
+    asked["count"] = 0
     run(*words, "--resume")
     again = json.loads((folder / "training.json").read_text())
-    assert again["exact_losses"] == results["exact_losses"]
-    assert "circuits" in run(*words, "--dry-run")
+    assert again["exact_losses"] == results["exact_losses"] and asked["count"] == 0
+    assert "with those of gradients" in run(*words[:-1], "--dry-run")
+    # What is printed as next works.
+    assert f"qrkt evaluate {folder} --data digits" in text
+    scored = CliRunner().invoke(app, ["evaluate", str(folder), "--data", "digits"])
+    assert scored.exit_code == 0, scored.output
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    (tmp_path / "run" / "preset").mkdir(parents=True)
+    text = run("train", PRESET, "--steps", 1, "--output", tmp_path / "run", status=1)
+    assert "results already" in text and "preset" in text
 
 
 @pytest.mark.parametrize("command", ["evaluate", "train"])
 def test_bad_arguments(command, tmp_path):
     output = ("--output", tmp_path / "job")
-    assert "has" in run(command, PRESET, "--examples", 100_000, *output, status=1)
+    text = run(command, PRESET, "--examples", 100_000, *output, status=1)
+    assert "examples. Received: --examples 100000" in text
     assert "are rainbow, weber" in run(command, PRESET, "-p", "osprey", *output, status=1)
     assert "classifier" in run(command, "qrkt_gan_digits", *output, status=1)
     both = ("-r", 10, "--standard-error", 0.1)

@@ -59,4 +59,14 @@ def _before(string: cirq.PauliString, operations: list[cirq.Operation]) -> cirq.
 
 
 def _is_clifford(operation: cirq.Operation) -> bool:
-    return operation.gate is not None and cirq.has_stabilizer_effect(operation)
+    """Whether Cirq can pull strings through; it does not know all Clifford gates as such."""
+    if operation.gate is None or not cirq.has_stabilizer_effect(operation):
+        return False
+    try:
+        for pauli in (cirq.X, cirq.Z):
+            cirq.MutablePauliString(dict.fromkeys(operation.qubits, pauli)).inplace_before(
+                operation
+            )
+    except TypeError:
+        return False
+    return True

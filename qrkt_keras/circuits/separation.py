@@ -18,7 +18,7 @@ import sympy
 from qrkt_keras.circuits.lowering import UnsupportedGateError
 from qrkt_keras.circuits.spec import CircuitSpec
 
-# Eigenvalues of Cirq's gates are halves, thirds at worst; what is closer is one.
+# Eigenphases that are closer are one.
 _DECIMALS = 9
 
 

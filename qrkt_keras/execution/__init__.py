@@ -4,11 +4,24 @@
 C = 1 (all copies see the same inputs) or C = copies.
 """
 
-from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.errors import (
+    RefusedRunError,
+    SamplerError,
+    UnsupportedCircuitError,
+)
 from qrkt_keras.execution.light_cone import LightCone
 from qrkt_keras.execution.pauli_propagation import PauliPropagation
-from qrkt_keras.execution.plan import ENGINES, Candidate, Plan, check_engine, make_engine, plan
-from qrkt_keras.execution.sampling import SamplerError, Sampling
+from qrkt_keras.execution.plan import (
+    ENGINES,
+    Candidate,
+    Plan,
+    check_engine,
+    check_engine_options,
+    make_engine,
+    plan,
+    saved_engine,
+)
+from qrkt_keras.execution.sampling import Sampling
 from qrkt_keras.execution.state_vector import StateVector
 from qrkt_keras.execution.tfq import TFQ
 
@@ -19,11 +32,14 @@ __all__ = [
     "LightCone",
     "PauliPropagation",
     "Plan",
+    "RefusedRunError",
     "SamplerError",
     "Sampling",
     "StateVector",
     "UnsupportedCircuitError",
     "check_engine",
+    "check_engine_options",
     "make_engine",
     "plan",
+    "saved_engine",
 ]

@@ -1,4 +1,4 @@
-"""What an engine says when it cannot run a circuit."""
+"""What engines say when a circuit, or a run of it, is refused or fails."""
 
 from __future__ import annotations
 
@@ -10,3 +10,11 @@ class UnsupportedCircuitError(ValueError):
         super().__init__(f"engine={engine!r} does not accept this circuit: {reason}")
         self.engine = engine
         self.reason = reason
+
+
+class RefusedRunError(ValueError):
+    """What stands before a sampler refuses a run; the sampler was not asked, or is not at fault."""
+
+
+class SamplerError(ConnectionError):
+    """A sampler did not give what was asked for: it raised, timed out, or returned too little."""

@@ -215,11 +215,13 @@ class LightCone:
             self.engines = tuple(engine(group.spec) for group in self.cones.groups)
         except UnsupportedCircuitError as error:
             raise UnsupportedCircuitError(
-                NAME,
+                error.engine,
                 f"its widest light cone has {self.cones.max_qubits} of {spec.num_qubits} qubits, "
                 f"and {error.reason}",
             ) from error
         self.supports_jit = all(inner.supports_jit for inner in self.engines)
+        if self.engines:
+            self.name = self.engines[0].name
         rows = [
             {int(i): float(column[i]) for i in column.nonzero()[0]}
             for column in self.cones.matrix.T

@@ -130,8 +130,8 @@ def repetitions_for(
     Args:
         standard_error: `s`, positive.
         groups: the measurements.
-        factors: of each group, what a qubit's outcome is multiplied by, where readout errors are
-            corrected.
+        factors: of each group, the root of the mean square of a qubit's sign, where readout errors
+            are corrected; 1 without.
 
     Returns:
         A number for each group.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from qrkt_keras.circuits import CircuitSpec, absorb_cliffords
 from qrkt_keras.execution import light_cone, pauli_propagation, sampling, state_vector, tfq
@@ -182,23 +186,14 @@ def make_engine(
         >>> make_engine(templates.rx_ring(3)).name
         'pauli_propagation'
     """
+    check_engine_options(engine, sampled)
     if engine == sampling.NAME:
-        if sampled.get("sampler") is None:
-            raise ValueError(
-                "engine='sampling' needs a cirq.Sampler as sampler, such as cirq.Simulator() or "
-                "hardware.virtual_machine('weber'). Received: sampler=None"
-            )
         if differentiator is not None:
             raise ValueError(
                 "differentiator belongs to engine='tfq'; sampled gradients are by the "
                 f"parameter-shift rule. Received: differentiator={differentiator!r}"
             )
         return _sampling(spec, repetitions=repetitions, **sampled)
-    check_engine(engine)
-    if sampled:
-        raise ValueError(
-            f"{', '.join(sorted(sampled))} belong to engine='sampling'. Received: engine={engine!r}"
-        )
     if engine == tfq.NAME:
         return tfq.TFQ(spec, differentiator, repetitions)
     if differentiator is not None or repetitions is not None:
@@ -216,6 +211,10 @@ def _sampling(spec: CircuitSpec, split: bool | None = None, **options):
     if not split:
         return sampling.Sampling(spec, **options)
     spec = absorb_cliffords(spec)
+    if options.get("standard_error") is not None:
+        # An observable is a sum of cones' values, each with a coefficient.
+        sums = np.abs(light_cone.cones(spec).matrix).sum(axis=0)
+        options["standard_error"] /= max(1.0, sums.max(initial=0.0))
     return light_cone.LightCone(spec, lambda cone: sampling.Sampling(cone, **options))
 
 
@@ -249,6 +248,30 @@ def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_
 def _seconds(engine, batch: int) -> float:
     per_operation, per_multiply_add = COEFFICIENTS[engine.name]
     return per_operation * engine.num_operations + per_multiply_add * engine.multiply_adds(batch)
+
+
+def check_engine_options(engine: str, sampled: Mapping[str, Any]) -> None:
+    """Raise ValueError for an unknown engine, options of another one, or a lacking sampler.
+
+    Args:
+        engine: one of `ENGINES`, or "sampling".
+        sampled: options that belong to "sampling".
+    """
+    if engine != sampling.NAME:
+        check_engine(engine)
+        if sampled:
+            names = ", ".join(sorted(sampled))
+            raise ValueError(f"{names} belong to engine='sampling'. Received: engine={engine!r}")
+    elif sampled.get("sampler") is None:
+        raise ValueError(
+            "engine='sampling' needs a cirq.Sampler as sampler, such as cirq.Simulator() or "
+            "hardware.virtual_machine('weber'). Received: sampler=None"
+        )
+
+
+def saved_engine(engine: str) -> str:
+    """The engine that a configuration holds: no sampler goes into one."""
+    return "auto" if engine == sampling.NAME else engine
 
 
 def check_engine(engine: str) -> None:

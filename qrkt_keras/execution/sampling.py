@@ -7,7 +7,7 @@ import numbers
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cirq
 import keras
@@ -18,19 +18,21 @@ from keras import ops
 from qrkt_keras.circuits import CircuitSpec, UnsupportedGateError
 from qrkt_keras.circuits.separation import SeparatedCircuit, folded, separate
 from qrkt_keras.execution.angles import Angles
-from qrkt_keras.execution.errors import UnsupportedCircuitError
+from qrkt_keras.execution.errors import (
+    RefusedRunError,
+    SamplerError,
+    UnsupportedCircuitError,
+)
 from qrkt_keras.execution.host_call import host_call
 from qrkt_keras.execution.measurement import Group, measurements, repetitions_for
 from qrkt_keras.execution.parameter_shift import shift_rule
 
 NAME = "sampling"
 REPETITIONS = 1000
+# Rows whose signs are made at a time.
+_ROWS = 64
 # The key under which a program's outcomes are.
 KEY = "outcomes"
-
-
-class SamplerError(ConnectionError):
-    """A sampler did not give what was asked for: it raised, timed out, or returned too little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,8 @@ class Sampling:
             `Z' = (Z - p1 + p0) / (1 - p0 - p1)` a qubit, which costs variance.
         noise_scales: odd numbers, 1 for none: every gate on several qubits is repeated so often,
             with its inverse between, and values are extrapolated to no noise by the polynomial
-            through all scales (Richardson).
+            through all scales (Richardson). Without `compiled`, gates with symbols are repeated
+            too, so that with noise their shift rule is exact up to that noise only.
         timeout: seconds that one `run_batch` may take; None for any.
 
     Call arguments:
@@ -268,58 +271,35 @@ class Sampling:
         values = np.tile(self._constants, (len(exponents), 1))
         if not len(exponents) or not self._programs:
             return values
-        outcomes = self._outcomes(exponents)
-        parts = zip(self._programs, self._coefficients, self._corrections, outcomes, strict=True)
-        for program, coefficient, (offsets, factors), rows in parts:
-            signs = (1.0 - 2.0 * rows - offsets) * factors  # (rows, repetitions, qubits)
+        parts = zip(
+            self._programs,
+            self._coefficients,
+            self._corrections,
+            self._outcomes(exponents),
+            strict=True,
+        )
+        for program, coefficient, correction, rows in parts:
             place = {qubit: i for i, qubit in enumerate(program.group.qubits)}
-            for term in program.group.terms:
-                parities = np.prod(signs[..., [place[qubit] for qubit in term.qubits]], axis=-1)
-                means = parities.mean(axis=-1)
-                values[:, term.observable] += coefficient * term.coefficient * means
+            for start in range(0, len(rows), _ROWS):
+                some = slice(start, start + _ROWS)
+                # (rows, repetitions, qubits)
+                signs = (1.0 - 2.0 * rows[some] - correction.offsets) * correction.factors
+                for term in program.group.terms:
+                    columns = [place[qubit] for qubit in term.qubits]
+                    means = np.prod(signs[..., columns], axis=-1).mean(axis=-1)
+                    values[some, term.observable] += coefficient * term.coefficient * means
         return values
 
     def _outcomes(self, exponents: np.ndarray) -> list[np.ndarray]:
         """Of every program, `(rows, repetitions, qubits)` of 0 and 1."""
-        circuits = [program.circuit.unfreeze() for program in self._programs]
-        sweeps = [program.sweep(exponents) for program in self._programs]
-        answer = self._answer(circuits, sweeps)
-        outcomes = []
-        for index, program in enumerate(self._programs):
-            shape = (len(exponents), self.repetitions[index], len(program.qubits))
-            try:
-                rows = [np.asarray(result.measurements[KEY]) for result in answer[index]]
-                received = (len(rows), *min(row.shape for row in rows))
-                rows = np.stack(rows) if received == shape else None
-            except (IndexError, KeyError, ValueError, TypeError, AttributeError):
-                received, rows = None, None
-            if rows is None or len(answer) != len(self._programs):
-                raise SamplerError(
-                    f"{_named(self.sampler)} must return (points, repetitions, qubits) = {shape} "
-                    f"for circuit {index + 1} of {len(self._programs)}. "
-                    f"Received: {'no such results' if received is None else received}"
-                )
-            outcomes.append(rows)
-        return outcomes
-
-    def _answer(self, circuits: list, sweeps: list) -> Sequence[Sequence[cirq.Result]]:
-        def run() -> Sequence[Sequence[cirq.Result]]:
-            return self.sampler.run_batch(circuits, sweeps, list(self.repetitions))
-
-        try:
-            return run() if self.timeout is None else _within(self.timeout, run)
-        except SamplerError:
-            raise
-        except TimeoutError as error:
-            limit = f" within {self.timeout:g} seconds" if self.timeout is not None else ""
-            raise SamplerError(
-                f"{_named(self.sampler)} did not answer{limit}. Received: {len(circuits)} circuits "
-                f"of {len(sweeps[0])} points, {self.repetitions} repetitions"
-            ) from error
-        except Exception as error:
-            raise SamplerError(
-                f"{_named(self.sampler)} failed. Received: {type(error).__name__}: {error}"
-            ) from error
+        return outcomes(
+            self.sampler,
+            [program.circuit.unfreeze() for program in self._programs],
+            [program.sweep(exponents) for program in self._programs],
+            self.repetitions,
+            [len(program.qubits) for program in self._programs],
+            self.timeout,
+        )
 
     def _repetitions(
         self, repetitions: int | None, standard_error: float | None
@@ -328,17 +308,87 @@ class Sampling:
             return (repetitions or REPETITIONS,) * len(self._programs)
         groups, factors = [], []
         parts = zip(self._programs, self._coefficients, self._corrections, strict=True)
-        for program, coefficient, (_, by_qubit) in parts:
+        for program, coefficient, correction in parts:
             groups.append(program.group.scaled(coefficient))
-            factors.append(dict(zip(program.group.qubits, by_qubit, strict=True)))
+            factors.append(dict(zip(program.group.qubits, correction.deviations, strict=True)))
         return repetitions_for(standard_error, groups, factors)
 
 
-def _correction(
-    program: Program, errors: Mapping[cirq.Qid, Sequence[float]] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and factor of every measured qubit's sign."""
-    pairs = []
+def outcomes(
+    sampler: cirq.Sampler,
+    circuits: Sequence[cirq.AbstractCircuit],
+    sweeps: Sequence[cirq.Sweep],
+    repetitions: Sequence[int],
+    num_qubits: Sequence[int],
+    timeout: float | None = None,
+) -> list[np.ndarray]:
+    """What a sampler gives for one `run_batch`, checked.
+
+    Args:
+        sampler: what is asked.
+        circuits: each with a measurement under `KEY`.
+        sweeps: the points of each circuit.
+        repetitions: shots of each.
+        num_qubits: that each measures.
+        timeout: seconds that it may take.
+
+    Returns:
+        Of every circuit, `(points, repetitions, qubits)` of 0 and 1.
+
+    Raises:
+        SamplerError: the sampler raised, timed out, or returned something else.
+        RefusedRunError: what stands before it refused.
+    """
+    named = _named(sampler)
+
+    def run() -> Sequence[Sequence[cirq.Result]]:
+        return sampler.run_batch(circuits, sweeps, list(repetitions))
+
+    try:
+        answer = run() if timeout is None else _within(timeout, run)
+    except (SamplerError, RefusedRunError):
+        raise
+    except TimeoutError as error:
+        limit = f" within {timeout:g} seconds" if timeout is not None else ""
+        raise SamplerError(
+            f"{named} did not answer{limit}. Received: {len(circuits)} circuits "
+            f"of {len(sweeps[0])} points, {tuple(repetitions)} repetitions"
+        ) from error
+    except Exception as error:
+        raise SamplerError(f"{named} failed. Received: {type(error).__name__}: {error}") from error
+    found = []
+    for index, sweep in enumerate(sweeps):
+        shape = (len(sweep), repetitions[index], num_qubits[index])
+        try:
+            rows = [np.asarray(result.measurements[KEY]) for result in answer[index]]
+            received = (len(rows), *min(row.shape for row in rows))
+            rows = np.stack(rows) if received == shape else None
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError):
+            received, rows = None, None
+        if rows is None or len(answer) != len(circuits):
+            raise SamplerError(
+                f"{named} must return (points, repetitions, qubits) = {shape} "
+                f"for circuit {index + 1} of {len(circuits)}. "
+                f"Received: {'no such results' if received is None else received}"
+            )
+        found.append(rows)
+    return found
+
+
+class _Correction(NamedTuple):
+    """Of every measured qubit's sign, what is subtracted, and by what it is multiplied then.
+
+    `deviations` are the roots of its mean square, in the worst state.
+    """
+
+    offsets: np.ndarray
+    factors: np.ndarray
+    deviations: np.ndarray
+
+
+def _correction(program: Program, errors: Mapping[cirq.Qid, Sequence[float]] | None) -> _Correction:
+    """What every measured qubit's sign becomes."""
+    rows = []
     for qubit in program.qubits:
         if errors is not None and qubit not in errors:
             raise ValueError(
@@ -350,9 +400,11 @@ def _correction(
                 "Readout errors are probabilities whose sum is below 1, or the confusion "
                 f"matrix has no inverse of use. Received: {(zero, one)} for {qubit}"
             )
-        pairs.append((one - zero, 1 / (1 - zero - one)))
-    offsets, factors = zip(*pairs, strict=True)
-    return np.asarray(offsets), np.asarray(factors)
+        factor = 1 / (1 - zero - one)
+        # The mean square, where the state is the one that is read worse.
+        square = 1 + 4 * factor**2 * max(zero * (1 - zero), one * (1 - one))
+        rows.append((one - zero, factor, math.sqrt(square)))
+    return _Correction(*np.asarray(rows).T)
 
 
 def logical_programs(spec: CircuitSpec, noise_scale: int = 1) -> list[Program]:
@@ -423,6 +475,8 @@ def noise_scales_of(scales: Sequence[int]) -> tuple[int, ...]:
 
 
 def _named(sampler: cirq.Sampler) -> str:
+    while isinstance(getattr(sampler, "sampler", None), cirq.Sampler):
+        sampler = sampler.sampler  # one that passes on what it is asked
     return f"The sampler {type(sampler).__name__}"
 
 

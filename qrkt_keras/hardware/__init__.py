@@ -14,7 +14,7 @@ from qrkt_keras.hardware.compilation import (
     fits,
 )
 from qrkt_keras.hardware.drawing import placement_picture, repetitions_picture, training_picture
-from qrkt_keras.hardware.engine import CredentialsError, EngineSampler, processor
+from qrkt_keras.hardware.engine import CredentialsError, EngineError, EngineSampler, processor
 from qrkt_keras.hardware.jobs import (
     Estimate,
     Evaluation,
@@ -25,7 +25,7 @@ from qrkt_keras.hardware.jobs import (
     sampled,
     train,
 )
-from qrkt_keras.hardware.kept_runs import KeptRuns
+from qrkt_keras.hardware.kept_runs import KeptRuns, KeptRunsError
 from qrkt_keras.hardware.mitigation import measured_readout_errors
 from qrkt_keras.hardware.processors import (
     GATESETS,
@@ -42,10 +42,12 @@ __all__ = [
     "CompiledCircuits",
     "CompiledProgram",
     "CredentialsError",
+    "EngineError",
     "EngineSampler",
     "Estimate",
     "Evaluation",
     "KeptRuns",
+    "KeptRunsError",
     "Processor",
     "ProcessorError",
     "Report",

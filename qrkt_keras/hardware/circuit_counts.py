@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import keras
 import numpy as np
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.layers import PQC
+from qrkt_keras.hardware.executors import circuit_layers, executors
 
 
 def rows_per_example(model: keras.Model) -> dict[CircuitSpec, int]:
@@ -28,41 +30,37 @@ def rows_per_example(model: keras.Model) -> dict[CircuitSpec, int]:
     >>> list(rows_per_example(PatchQNN(num_blocks=1)).values())
     [4]
     """
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, PQC)]
-    counters = {id(layer): _Counter(layer.spec) for layer in layers}
-    executors = {id(layer): layer._executor for layer in layers}
+    layers = circuit_layers(model)
+    if not layers:
+        return {}
     length = getattr(model, "num_tokens", 1)
 
     def zeros(tensor) -> np.ndarray:
         shape = (1, *(length if size is None else size for size in tensor.shape[1:]))
         return np.zeros(shape, keras.backend.standardize_dtype(tensor.dtype))
 
-    if not layers:
-        return {}
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "The model must be a functional or a Sequential one, which know what they take. "
+            f"Received: {model.name!r} of type {type(model).__name__}"
+        )
     # A Sequential model has inputs, but no `input` before it is called.
     tensors = model.inputs[0] if len(model.inputs) == 1 else model.input
     example = keras.tree.map_structure(zeros, tensors)
-    try:
-        for layer in layers:
-            layer._executor = counters[id(layer)]
+    rows: Counter[CircuitSpec] = Counter({layer.spec: 0 for layer in layers})
+    with executors(model, lambda layer: _Counting(layer.spec, rows)):
         model(example, training=False)
-    finally:
-        for layer in layers:
-            layer._executor = executors[id(layer)]
-    rows: dict[CircuitSpec, int] = {}
-    for layer in layers:
-        rows[layer.spec] = rows.get(layer.spec, 0) + counters[id(layer)].rows
-    return rows
+    return dict(rows)
 
 
-class _Counter:
+class _Counting:
     """An engine that counts rows and gives zeros."""
 
-    def __init__(self, spec: CircuitSpec):
+    def __init__(self, spec: CircuitSpec, rows: Counter[CircuitSpec]):
         self.spec = spec
-        self.rows = 0
+        self._rows = rows
 
     def expectation(self, inputs, weights):
         shape = (inputs.shape[0], weights.shape[0], self.spec.num_observables)
-        self.rows += shape[0] * shape[1]
+        self._rows[self.spec] += shape[0] * shape[1]
         return ops.zeros(shape, dtype=inputs.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 
 from qrkt_keras.circuits import CircuitSpec, UnsupportedGateError, absorb_cliffords
 from qrkt_keras.circuits.lowering import Rotation, pauli_rotations
-from qrkt_keras.circuits.separation import repeated, separate
+from qrkt_keras.circuits.separation import separate
 from qrkt_keras.circuits.spec import read_cirq_json
 from qrkt_keras.execution import UnsupportedCircuitError
 from qrkt_keras.execution.light_cone import cones
@@ -49,11 +49,13 @@ class Report:
             measurement; changes of phase take no time and do not count.
         two_qubit_gates_before, two_qubit_gates: gates on several qubits in the circuit, and the
             most in one that runs.
+            Of the least noise scale, as the next two.
         fidelity: expected, from the calibration: the product over gates of 1 minus their Pauli
             error, over what waits of 1 minus its decoherence, and over measured qubits of 1 minus
             their mean readout error; of the worst circuit.
         duration: nanoseconds of the longest circuit, with its measurement.
-        num_circuits: circuits that the values of one row need.
+        num_circuits: circuits that the values of one row need, at all noise scales.
+        total_duration: nanoseconds of all of these.
         is_routed: whether qubits had to be swapped for gates between neighbours.
         assumed: what the calibration does not have, and what was taken for it.
     """
@@ -66,12 +68,13 @@ class Report:
     fidelity: float
     duration: float
     num_circuits: int
+    total_duration: float
     is_routed: bool
     assumed: tuple[str, ...] = ()
 
     def seconds(self, repetitions: int) -> float:
         """What the qubits are busy for one row, without queue, loading and reset."""
-        return self.num_circuits * repetitions * self.duration * 1e-9
+        return repetitions * self.total_duration * 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,14 +194,20 @@ class CompiledCircuit:
                 f"This version reads CompiledCircuit JSON of format {FORMAT}. "
                 f"Received: format={kind!r}"
             )
-        report = data["report"] | {"assumed": tuple(data["report"]["assumed"])}
-        return cls(
-            CircuitSpec.from_json(data["spec"]),
-            data["processor"],
-            data["gateset"],
-            tuple(_part_from_data(part) for part in data["parts"]),
-            Report(**report),
-        )
+        try:
+            report = data["report"] | {"assumed": tuple(data["report"]["assumed"])}
+            return cls(
+                CircuitSpec.from_json(data["spec"]),
+                data["processor"],
+                data["gateset"],
+                tuple(_part_from_data(part) for part in data["parts"]),
+                Report(**report),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                "This is not the JSON text of a CompiledCircuit. "
+                f"Received: {type(error).__name__}: {error}"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +265,8 @@ class CompiledCircuits:
         try:
             data = json.loads(text)
             circuits, rows, split = data["circuits"], tuple(data["rows"]), data["split"]
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']!r}, not {FORMAT}")
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"This is not the JSON text of CompiledCircuits ({error!r}). "
@@ -312,27 +323,11 @@ def compile_for(
         (4, 12, False)
     """
     processor = as_processor(processor)
-    if gateset not in processor.gatesets:
-        raise ValueError(
-            f"gateset must be one of {processor.gatesets} for {processor.name}. "
-            f"Received: gateset={gateset!r}"
-        )
+    _check_gateset(gateset, processor)
     scales = noise_scales_of(noise_scales)
-    if isinstance(circuit, CircuitSpec):
-        if not split:
-            return _compile_circuit(circuit, processor, gateset, scales)
-        rows = {circuit: 1}
-    elif isinstance(circuit, keras.Model):
-        rows = rows_per_example(circuit)
-        if not rows:
-            raise ValueError(f"The model has no circuits. Received: {circuit.name!r}")
-    else:
-        raise TypeError(
-            "A CircuitSpec or a Keras model is compiled. "
-            f"Received: {circuit!r} of type {type(circuit).__name__}"
-        )
-    if split:
-        rows = _rows_of_cones(rows)
+    rows = _rows(circuit, split)
+    if isinstance(circuit, CircuitSpec) and not split:
+        return _compile_circuit(circuit, processor, gateset, scales)
     circuits = [_compile_circuit(spec, processor, gateset, scales, is_cone=split) for spec in rows]
     return CompiledCircuits(tuple(circuits), tuple(rows.values()), split)
 
@@ -362,21 +357,41 @@ def fits(
             f"min_fidelity must be between 0 and 1. Received: min_fidelity={min_fidelity!r}"
         )
     processor = as_processor(processor)
+    _check_gateset(gateset, processor)
     if min_fidelity == 0:
-        rows = {circuit: 1} if isinstance(circuit, CircuitSpec) else rows_per_example(circuit)
-        if split:
-            rows = _rows_of_cones(rows)
+        rows = _rows(circuit, split)
         return all(spec.num_qubits <= len(processor.qubits) for spec in rows)
     try:
         compiled = compile_for(circuit, processor, gateset, split=split)
-    except ProcessorError:
+    except (ProcessorError, UnsupportedCircuitError):
         return False
     parts = getattr(compiled, "circuits", (compiled,))
     return all(part.report.fidelity >= min_fidelity for part in parts)
 
 
-def _rows_of_cones(rows: Mapping[CircuitSpec, int]) -> dict[CircuitSpec, int]:
-    """Rows of the light cones of circuits."""
+def _check_gateset(gateset: str, processor: Processor) -> None:
+    if gateset not in processor.gatesets:
+        raise ValueError(
+            f"gateset must be one of {processor.gatesets} for {processor.name}. "
+            f"Received: gateset={gateset!r}"
+        )
+
+
+def _rows(circuit: CircuitSpec | keras.Model, is_split: bool) -> dict[CircuitSpec, int]:
+    """Rows of each circuit, or of each light cone."""
+    if isinstance(circuit, CircuitSpec):
+        rows = {circuit: 1}
+    elif isinstance(circuit, keras.Model):
+        rows = rows_per_example(circuit)
+        if not rows:
+            raise ValueError(f"The model has no circuits. Received: {circuit.name!r}")
+    else:
+        raise TypeError(
+            "A CircuitSpec or a Keras model is compiled. "
+            f"Received: {circuit!r} of type {type(circuit).__name__}"
+        )
+    if not is_split:
+        return rows
     split: dict[CircuitSpec, int] = {}
     for spec, number in rows.items():
         for group in cones(absorb_cliffords(spec)).groups:
@@ -404,6 +419,10 @@ def _compile_circuit(
     except UnsupportedGateError as error:
         raise UnsupportedCircuitError(NAME, str(error)) from error
     groups = measurements(spec).groups
+    if not groups:
+        raise UnsupportedCircuitError(
+            NAME, f"every observable is constant, so there is nothing to run. Received: {spec!r}"
+        )
     # All measurements of a circuit are at the same place.
     measured = {qubit for group in groups for qubit in group.qubits}
     layout = _placed(operations, spec.qubits, measured, processor, gateset)
@@ -563,8 +582,8 @@ def _compiled(layout: _Layout, group: Group, gateset: str, scale: int) -> Compil
     native = _Native(gateset)
     operations = [
         piece
-        for operation in repeated(_merged(layout.operations, native), scale)
-        for piece in native(operation)
+        for operation in _merged(layout.operations, native)
+        for piece in native.repeated(operation, scale)
     ]
     turns = [operation.transform_qubits(final) for operation in group.rotations()]
     pulses, runs = _pulses([*operations, *turns], commutes=gateset == "cz")
@@ -585,8 +604,11 @@ class _Native:
         self._known: dict[bytes, list[cirq.Operation]] = {}
 
     def __call__(self, operation: cirq.Operation) -> list[cirq.Operation]:
-        if len(operation.qubits) == 1 or operation.gate == self._gate:
+        if len(operation.qubits) == 1:
             return [operation]
+        if operation.gate == self._gate:
+            # Gates of another class may be equal, and have no errors in the calibration.
+            return [self._gate.on(*operation.qubits)]
         matrix = cirq.unitary(operation)
         key = (matrix + 0.0).tobytes()
         a, b = cirq.LineQubit.range(2)
@@ -596,6 +618,25 @@ class _Native:
                 self._known[key] = list(cirq.flatten_to_ops(parts))
         places = dict(zip((a, b), operation.qubits, strict=True))
         return [part.transform_qubits(places) for part in self._known[key]]
+
+    def repeated(self, operation: cirq.Operation, scale: int) -> list[cirq.Operation]:
+        """The same `scale` times, every second time backwards; each takes as many gates."""
+        there = self(operation)
+        if len(operation.qubits) == 1 or scale == 1:
+            return there
+        matrix = cirq.unitary(operation)
+        if cirq.equal_up_to_global_phase(matrix @ matrix, np.eye(4), atol=1e-9):
+            return there * scale
+        back = self(cirq.inverse(operation))
+        counts = [sum(len(part.qubits) == 2 for part in parts) for parts in (there, back)]
+        if counts[0] != counts[1]:
+            raise UnsupportedCircuitError(
+                NAME,
+                "a gate and its inverse take different numbers of this gate set's gates, so noise "
+                f"would not grow by the noise scale. Received: noise_scale={scale}, "
+                f"{counts[0]} and {counts[1]} gates for {operation!r}",
+            )
+        return there + (back + there) * (scale // 2)
 
     def count(self, operation: cirq.Operation) -> int:
         """The processor's gates on two qubits that it takes."""
@@ -697,7 +738,8 @@ def _report(
     )
     # What is repeated to make noise is not what the circuit is.
     least = min(part.noise_scale for part in parts)
-    figures = [_figures(p.circuit, processor) for p in parts if p.noise_scale == least]
+    every = [_figures(part.circuit, processor) for part in parts]
+    figures = [one for one, part in zip(every, parts, strict=True) if part.noise_scale == least]
     return Report(
         num_qubits=max(len(part.circuit.all_qubits()) for part in parts),
         depth_before=spec.depth,
@@ -709,6 +751,7 @@ def _report(
         fidelity=min(fidelity for fidelity, *_ in figures),
         duration=max(duration for _, duration, *_ in figures),
         num_circuits=len(parts),
+        total_duration=sum(duration for _, duration, *_ in every),
         is_routed=is_routed,
         assumed=processor.assumed if uses_cz else (),
     )

@@ -12,8 +12,12 @@ import cirq
 from qrkt_keras.hardware.processors import Processor, of_calibration
 
 
-class CredentialsError(ValueError):
-    """The Quantum Engine cannot be reached; the message says what is missing."""
+class EngineError(ValueError):
+    """The Quantum Engine does not give a processor; the message says why."""
+
+
+class CredentialsError(EngineError):
+    """There is no project, or there are no credentials; the message says what is missing."""
 
 
 class EngineSampler(cirq.Sampler):
@@ -27,6 +31,8 @@ class EngineSampler(cirq.Sampler):
     def __init__(self, processor: Processor, sampler: cirq.Sampler):
         self.processor = processor
         self.sampler = sampler
+        # What tells its outcomes from another one's.
+        self.identity = f"EngineSampler({processor.name!r})"
 
     def run_sweep(
         self, program: cirq.AbstractCircuit, params: cirq.Sweepable, repetitions: int = 1
@@ -57,8 +63,8 @@ def processor(project_id: str | None, processor_id: str, *, engine: Any = None) 
         A sampler for `compile_for` and `execution.Sampling`.
 
     Raises:
-        CredentialsError: If no project is named, there are no credentials, or the service does not
-            know the project or the processor.
+        CredentialsError: If no project is named, or there are no credentials.
+        EngineError: If the service does not give the processor, or its calibration cannot be used.
 
     Example:
 
@@ -80,19 +86,26 @@ def processor(project_id: str | None, processor_id: str, *, engine: Any = None) 
         found = engine.get_processor(processor_id)
         device, calibration = found.get_device(), found.get_current_calibration()
         sampler = found.get_sampler()
-    # What the service raises is of many libraries: credentials, transport, permissions.
+    # What the service raises is of many libraries: transport, permissions, a wrong name.
     except Exception as error:
-        raise CredentialsError(
-            f"The Quantum Engine gives no access to {processor_id!r} of project {project_id!r}: "
-            "log in with `gcloud auth application-default login`, and check the project's access. "
+        raise EngineError(
+            f"The Quantum Engine does not give {processor_id!r} to project {project_id!r}: check "
+            "both names, the project's access, and the connection. "
             f"Received: {type(error).__name__}: {error}"
         ) from error
     if calibration is None:
-        raise CredentialsError(
+        raise EngineError(
             "The processor has no calibration, from which qubits are chosen. "
             f"Received: processor_id={processor_id!r}"
         )
-    return EngineSampler(of_calibration(processor_id, device, calibration), sampler)
+    try:
+        known = of_calibration(processor_id, device, calibration)
+    except (KeyError, ValueError) as error:
+        raise EngineError(
+            f"The calibration of {processor_id!r} cannot be used. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    return EngineSampler(known, sampler)
 
 
 def _engine(project_id: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ import numpy as np
 from keras import ops
 
 from qrkt_keras.analysis.progress import shown
-from qrkt_keras.execution import make_engine
+from qrkt_keras.circuits import CircuitSpec
+from qrkt_keras.execution import LightCone, make_engine
 from qrkt_keras.execution.sampling import NAME
 from qrkt_keras.hardware.circuit_counts import rows_per_example
-from qrkt_keras.layers import PQC
+from qrkt_keras.hardware.executors import circuit_layers, executors
 
-# Shots with which a processor's time for a circuit is measured before a job.
+# So many points of each circuit tell how long one takes.
 _TRIAL_POINTS = 2
+# Examples at a time where the exact engine computes a loss.
+_EXACT_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Training:
 
 @contextlib.contextmanager
 def sampled(model: keras.Model, sampler: cirq.Sampler, **options: Any) -> Iterator[None]:
-    """Has a model's circuits run on a sampler within a `with` block.
+    """Has a model's circuits run on a sampler within a `with` block, eagerly.
 
     Args:
         model: A built model with `PQC` layers, of the zoo or your own.
@@ -86,22 +89,15 @@ def sampled(model: keras.Model, sampler: cirq.Sampler, **options: Any) -> Iterat
 
     >>> import numpy as np
     >>> from qrkt_keras.zoo import PatchQNN
-    >>> model = PatchQNN(num_blocks=1, stride=6)
+    >>> model = PatchQNN(num_blocks=1)
     >>> with sampled(model, cirq.Simulator(seed=0), repetitions=10):
-    ...     model(np.zeros((1, 28, 28, 1))).shape
-    TensorShape([1, 10])
+    ...     model.predict(np.zeros((1, 28, 28, 1)), verbose=0).shape
+    (1, 10)
     """
-    layers = _circuits(model)
-    engines = [layer.engine for layer in layers]
-    executors = [layer._executor for layer in layers]
-    try:
-        for layer in layers:
-            layer.set_engine(NAME, sampler=sampler, **options)
+    _check_circuits(model)
+    engines = _engines(model, sampler, options)
+    with executors(model, lambda layer: engines[layer.spec]):
         yield
-    finally:
-        for layer, engine, executor in zip(layers, engines, executors, strict=True):
-            layer._executor, layer.engine = executor, engine
-            layer.supports_jit = executor.supports_jit
 
 
 def evaluate(
@@ -148,22 +144,29 @@ def evaluate(
     (16, 160)
     """
     labels = np.asarray(labels)
+    _check_circuits(model)
     _check_examples(inputs, labels)
+    _check_positive("batch_size", batch_size)
     counted = _Counted(sampler)
+    engines = _engines(model, counted, options)
+    exact_engines = {spec: make_engine(spec) for spec in engines}
     since, errors = time.monotonic(), []
     logits, exact = [], []
+    starts = range(0, len(labels), batch_size)
     with (
-        sampled(model, counted, **options),
+        executors(
+            model,
+            lambda layer: _Compared(engines[layer.spec], exact_engines[layer.spec], errors),
+        ),
         shown("examples", len(labels), progress) as show,
     ):
-        for start in range(0, len(labels), batch_size):
-            batch = inputs[start : start + batch_size]
-            with _compared(model, errors):
-                logits.append(_called(model, batch))
+        for start in starts:
+            logits.append(_called(model, inputs[start : start + batch_size]))
             done = min(start + batch_size, len(labels))
             show(done, f"{counted.num_circuits:,} circuits")
-    for start in range(0, len(labels), batch_size):
-        exact.append(_called(model, inputs[start : start + batch_size]))
+    with executors(model, lambda layer: exact_engines[layer.spec]):
+        for start in starts:
+            exact.append(_called(model, inputs[start : start + batch_size]))
     classes = np.concatenate(logits).argmax(-1)
     exact_classes = np.concatenate(exact).argmax(-1)
     errors = np.concatenate(errors)
@@ -193,12 +196,13 @@ def train(
     progress: bool = True,
     **options: Any,
 ) -> Training:
-    """Trains a classifier by gradients that a sampler's shots give.
+    """Trains a classifier by gradients that a sampler's shots give, on TensorFlow.
 
     Adam on the mean cross-entropy, all trainable weights: those of circuits by the parameter-shift
     rule, the others through the values that it gives. The batches are a function of seed and step.
     With a `KeptRuns` as sampler a job that was ended goes on where it was when the same call is
-    made again, on the same untrained model.
+    made again, on the same untrained model. How the model is compiled for Keras' `fit` is left as
+    it is.
 
     Args:
         model: A built classifier with `PQC` layers, whose outputs are logits.
@@ -216,27 +220,50 @@ def train(
         A frozen Training; the model is trained.
 
     Raises:
-        ValueError: If there are no examples, or not as many labels; the model has no circuits.
+        ValueError: If there are no examples, or not as many labels; the model has no circuits;
+            Keras runs on another backend.
         SamplerError: If the sampler fails.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "Training on a sampler needs KERAS_BACKEND=tensorflow. "
+            f"Received: {keras.backend.backend()!r}"
+        )
+    import tensorflow as tf
+
     labels = np.asarray(labels)
+    _check_circuits(model)
     _check_examples(inputs, labels)
-    if type(num_steps) is not int or num_steps < 1:
-        raise ValueError(f"num_steps must be a whole number >= 1. Received: {num_steps!r}")
+    _check_positive("num_steps", num_steps)
+    _check_positive("batch_size", batch_size)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    optimizer = keras.optimizers.Adam(learning_rate)
     counted = _Counted(sampler)
-    since, losses = time.monotonic(), []
-    exact = [_exact_loss(model, inputs, labels, loss)]
-    model.compile(keras.optimizers.Adam(learning_rate), loss, run_eagerly=True)
+    engines = _engines(model, counted, options)
+    exact_engines = {spec: make_engine(spec) for spec in engines}
+
+    def exact_loss() -> float:
+        with executors(model, lambda layer: exact_engines[layer.spec]):
+            starts = range(0, len(labels), _EXACT_BATCH)
+            outputs = [_called(model, inputs[start : start + _EXACT_BATCH]) for start in starts]
+        return float(loss(labels, np.concatenate(outputs)))
+
+    since, losses, exact = time.monotonic(), [], [exact_loss()]
+    weights = model.trainable_variables
     with shown("steps", num_steps, progress) as show:
         for step in range(num_steps):
             drawn = np.random.default_rng([seed, step]).choice(
                 len(labels), min(batch_size, len(labels)), replace=False
             )
-            with sampled(model, counted, **options):
-                losses.append(float(model.train_on_batch(inputs[drawn], labels[drawn])))
-            model.reset_metrics()
-            exact.append(_exact_loss(model, inputs, labels, loss))
+            with (
+                executors(model, lambda layer: engines[layer.spec]),
+                tf.GradientTape() as tape,
+            ):
+                value = loss(labels[drawn], model(inputs[drawn], training=True))
+                gradients = tape.gradient(value, [weight.value for weight in weights])
+            optimizer.apply(gradients, weights)
+            losses.append(float(value))
+            exact.append(exact_loss())
             show(step + 1, f"loss {exact[-1]:.4g}, {counted.num_circuits:,} circuits")
     return Training(
         tuple(losses),
@@ -262,52 +289,69 @@ class Estimate:
     Args:
         num_circuits: circuits with their angles.
         num_shots: repetitions of all of them.
-        seconds: on this sampler, from a trial.
+        shots_per_circuit: of one row of each circuit, or light cone, in the order of
+            `CompiledCircuits.circuits`.
+        seconds: on the sampler of the trial; None without one.
     """
 
     num_circuits: int
     num_shots: int
-    seconds: float
+    shots_per_circuit: tuple[int, ...]
+    seconds: float | None
 
 
 def estimate(
     model: keras.Model,
-    sampler: cirq.Sampler,
     num_examples: int,
     *,
     gradients: bool = False,
+    trial: cirq.Sampler | None = None,
     **options: Any,
 ) -> Estimate:
-    """Counts a job's circuits and shots, and its time by running a few of each circuit.
+    """Counts a job's circuits and shots.
 
     Args:
         model: A built model with `PQC` layers.
-        sampler: What will run the circuits; of a processor, a virtual machine in its place.
         num_examples: Examples, or examples of all steps.
-        gradients: Whether gradients by all angles are taken too.
-        **options: Of `execution.Sampling`.
+        gradients: Whether gradients by all angles are taken too: the most that they may be, for
+            circuits that only data turn are not shifted where nothing before them is trained.
+        trial: A sampler on which a few of each circuit are run, to tell the time; a virtual
+            machine, for they cost what they cost.
+        **options: Of `execution.Sampling`, but for the sampler.
 
     Returns:
         A frozen Estimate.
+
+    Example:
+
+    >>> from qrkt_keras.zoo import PatchQNN
+    >>> estimate(PatchQNN(num_blocks=1), 20, repetitions=100)
+    Estimate(num_circuits=160, num_shots=16000, shots_per_circuit=(200,), seconds=None)
     """
     circuits = shots = 0
+    per_circuit: dict[CircuitSpec, int] = {}
     seconds = 0.0
+    options = {name: value for name, value in options.items() if name != "timeout"}
+    sampler = trial or cirq.Simulator()  # which is not asked without a trial
     for spec, rows in rows_per_example(model).items():
         engine = make_engine(spec, NAME, sampler=sampler, **options)
-        inner = [(engine, 1)]
-        if hasattr(engine, "engines"):
+        parts = [(engine, 1)]
+        if isinstance(engine, LightCone):
             groups = engine.cones.groups
-            inner = [(e, g.num_cones) for e, g in zip(engine.engines, groups, strict=True)]
-        for part, times in inner:
+            parts = [(e, g.num_cones) for e, g in zip(engine.engines, groups, strict=True)]
+        for part, times in parts:
             number = rows * times * num_examples * (1 + gradients * part.num_shifts)
             circuits += number * part.num_circuits
             shots += number * part.num_shots
-            point = np.zeros((_TRIAL_POINTS, len(part.exponents)))
-            part.values(point)  # what is made once
-            since = time.monotonic()
-            part.values(point)
-            seconds += (time.monotonic() - since) / _TRIAL_POINTS * number
-    return Estimate(circuits, shots, seconds)
+            per_circuit[part.spec] = part.num_shots
+            if trial is not None:
+                points = np.zeros((_TRIAL_POINTS, len(part.exponents)))
+                part.values(points)  # what is made once
+                since = time.monotonic()
+                part.values(points)
+                seconds += (time.monotonic() - since) / _TRIAL_POINTS * number
+    found = None if trial is None else seconds
+    return Estimate(circuits, shots, tuple(per_circuit.values()), found)
 
 
 class _Counted(cirq.Sampler):
@@ -334,12 +378,8 @@ class _Counted(cirq.Sampler):
 class _Compared:
     """An engine that notes how far its values are from exact ones."""
 
-    supports_jit = False
-
-    def __init__(self, engine: Any, errors: list[np.ndarray]):
-        self._engine = engine
-        self._exact = make_engine(engine.spec)
-        self._errors = errors
+    def __init__(self, engine: Any, exact: Any, errors: list[np.ndarray]):
+        self._engine, self._exact, self._errors = engine, exact, errors
 
     def expectation(self, inputs, weights):
         values = self._engine.expectation(inputs, weights)
@@ -348,24 +388,22 @@ class _Compared:
         return values
 
 
-@contextlib.contextmanager
-def _compared(model: keras.Model, errors: list[np.ndarray]) -> Iterator[None]:
-    layers = _circuits(model)
-    engines = [layer._executor for layer in layers]
-    try:
-        for layer, engine in zip(layers, engines, strict=True):
-            layer._executor = _Compared(engine, errors)
-        yield
-    finally:
-        for layer, engine in zip(layers, engines, strict=True):
-            layer._executor = engine
+def _engines(
+    model: keras.Model, sampler: cirq.Sampler, options: Mapping[str, Any]
+) -> dict[CircuitSpec, Any]:
+    """One sampling engine for each circuit of a model."""
+    specs = {layer.spec for layer in circuit_layers(model)}
+    return {spec: make_engine(spec, NAME, sampler=sampler, **options) for spec in specs}
 
 
-def _circuits(model: keras.Model) -> list[PQC]:
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, PQC)]
-    if not layers:
+def _check_circuits(model: keras.Model) -> None:
+    if not circuit_layers(model):
         raise ValueError(f"The model has no circuits. Received: {model.name!r}")
-    return layers
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number >= 1. Received: {value!r}")
 
 
 def _check_examples(inputs: np.ndarray, labels: np.ndarray) -> None:
@@ -379,8 +417,3 @@ def _check_examples(inputs: np.ndarray, labels: np.ndarray) -> None:
 def _called(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
     """Outputs, layer by layer and not as a graph."""
     return ops.convert_to_numpy(model(inputs, training=False))
-
-
-def _exact_loss(model: keras.Model, inputs: np.ndarray, labels: np.ndarray, loss: Any) -> float:
-    outputs = [_called(model, inputs[start : start + 256]) for start in range(0, len(labels), 256)]
-    return float(loss(labels, np.concatenate(outputs)))

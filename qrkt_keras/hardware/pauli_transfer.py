@@ -99,13 +99,16 @@ class NoisyCircuit:
     def __init__(self, circuit: cirq.AbstractCircuit):
         if not circuit.are_all_measurements_terminal():
             raise ValueError("Measurements must be at the end. Received: one that is not")
+        if not cirq.is_measurement(circuit):
+            raise ValueError("There must be a measurement. Received: a circuit without one")
         self.keys: dict[str, tuple[cirq.Qid, ...]] = {}
+        self._inverted: dict[str, np.ndarray] = {}
         self.qubits = tuple(sorted(circuit.all_qubits()))
         self._blocks: list[_Block] = []
         open_: dict[cirq.Qid, _Block] = {}
         for operation in circuit.all_operations():
             if cirq.is_measurement(operation):
-                self.keys[cirq.measurement_key_name(operation)] = operation.qubits
+                self._add_measurement(operation)
                 continue
             if len(operation.qubits) > 2:
                 raise ValueError(
@@ -143,6 +146,17 @@ class NoisyCircuit:
             if isinstance(exponent, sympy.Expr)
         }
         self.parameters = tuple(sorted(found, key=str))
+
+    def _add_measurement(self, operation: cirq.Operation) -> None:
+        gate = operation.gate
+        key = cirq.measurement_key_name(operation)
+        if not isinstance(gate, cirq.MeasurementGate) or gate.confusion_map or key in self.keys:
+            raise ValueError(
+                "A measurement must have a key of its own, and no confusion map. "
+                f"Received: {operation!r}"
+            )
+        self.keys[key] = operation.qubits
+        self._inverted[key] = np.array(gate.full_invert_mask(), np.int64)
 
     def probabilities(self, values: np.ndarray) -> np.ndarray:
         """Of all outcomes of all qubits, `(points, 2**n)`, the first qubit being most significant.
@@ -194,7 +208,8 @@ class NoisyCircuit:
             outcomes = {}
             for key, qubits in self.keys.items():
                 shifts = [len(self.qubits) - 1 - places[qubit] for qubit in qubits]
-                outcomes[key] = (drawn[:, None] >> np.array(shifts)) & 1
+                bits = ((drawn[:, None] >> np.array(shifts)) & 1) ^ self._inverted[key]
+                outcomes[key] = bits.astype(np.int8)
             results.append(outcomes)
         return results
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import networkx as nx
 
-# Places that are tried before the search ends with the best it has, about two seconds' worth.
+# Places that are tried before the search ends with the best it has.
 _MOST_TRIES = 200_000
 
 Node = Hashable

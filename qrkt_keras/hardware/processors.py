@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import cirq
 import networkx as nx
 import numpy as np
+
+from qrkt_keras.execution import RefusedRunError
 
 if TYPE_CHECKING:
     import cirq_google as cg
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 GATESETS = ("cz", "sqrt_iswap", "sycamore")
 
 
-class ProcessorError(ValueError):
+# Nanoseconds of a decay that was not measured anywhere, and the error of a readout that was not.
+_FOREVER, _LEAST = 1e12, 1e-12
+
+
+class ProcessorError(RefusedRunError):
     """A circuit and a processor do not go together; the message has the numbers."""
 
 
@@ -52,14 +58,12 @@ class Processor:
         """Which qubits have a two-qubit gate with which."""
         return self.device.metadata.nx_graph
 
-    @functools.cached_property
+    @property
     def readout_errors(self) -> dict[cirq.Qid, tuple[float, float]]:
         """By qubit, the probabilities to read 1 from 0, and 0 from 1."""
-        measured = {
-            qubit: (float(zero), float(one))
-            for qubit, (zero, one) in self.noise.readout_errors.items()
+        return {
+            q: (float(zero), float(one)) for q, (zero, one) in self.noise.readout_errors.items()
         }
-        return {qubit: _or_worst(measured, qubit, (0.0, 0.0)) for qubit in self.qubits}
 
     def gate_error(self, gate: type[cirq.Gate], *qubits: cirq.Qid) -> float:
         """The Pauli error of a gate on these qubits, by its type.
@@ -67,23 +71,12 @@ class Processor:
         The probability that a Pauli other than the identity comes with the gate: 1 minus its
         process fidelity.
         """
-        return _or_worst(self._gate_errors.get(gate, {}), qubits, 0.0)
-
-    @functools.cached_property
-    def _gate_errors(self) -> dict[type[cirq.Gate], dict[tuple[cirq.Qid, ...], float]]:
-        errors: dict[type[cirq.Gate], dict[tuple[cirq.Qid, ...], float]] = {}
-        for identifier, error in self.noise.gate_pauli_errors.items():
-            errors.setdefault(identifier.gate_type, {})[identifier.qubits] = float(error)
-        return errors
+        return float(self.noise.gate_pauli_errors[_identifier(gate, *qubits)])
 
     def decoherence(self, qubit: cirq.Qid, nanoseconds: float) -> float:
         """The Pauli error of waiting, from relaxation and dephasing."""
-        # By rates: of a qubit that was not measured, the worst ones.
-        rates = {one: (1 / t1, 1 / self.noise.tphi_ns[one]) for one, t1 in self.noise.t1_ns.items()}
-        relaxation, dephasing = _or_worst(rates, qubit, (0.0, 0.0))
-        if not relaxation:
-            return 0.0
-        return float(cirq.qis.decoherence_pauli_error(1 / relaxation, 1 / dephasing, nanoseconds))
+        times = self.noise.t1_ns[qubit], self.noise.tphi_ns[qubit]
+        return float(cirq.qis.decoherence_pauli_error(*times, nanoseconds))
 
     def duration(self, gate: type[cirq.Gate]) -> float:
         """Nanoseconds of a gate, by its type."""
@@ -97,7 +90,15 @@ class Processor:
             "sycamore": type(native_gate("sycamore")),
         }
         medians = {
-            name: float(np.median([*self._gate_errors.get(gate, {None: 0.0}).values()]))
+            name: float(
+                np.median(
+                    [
+                        error
+                        for identifier, error in self.noise.gate_pauli_errors.items()
+                        if identifier.gate_type is gate
+                    ]
+                )
+            )
             for name, gate in gates.items()
         }
         readout = [sum(errors) / 2 for errors in self.readout_errors.values()]
@@ -195,18 +196,42 @@ def of_calibration(name: str, device: cirq.Device, calibration: cg.Calibration) 
     from cirq_google.engine import noise_properties_from_calibration
 
     noise = noise_properties_from_calibration(calibration)
-    errors = dict(noise.gate_pauli_errors)
-    known = {identifier.gate_type for identifier in errors}
+    qubits = sorted(device.metadata.qubit_set)
+    pairs = [pair for edge in device.metadata.nx_graph.edges for pair in (edge, edge[::-1])]
+    errors = {identifier: float(error) for identifier, error in noise.gate_pauli_errors.items()}
+    of_kind: dict[type[cirq.Gate], dict[tuple[cirq.Qid, ...], float]] = {}
+    for identifier, error in errors.items():
+        of_kind.setdefault(identifier.gate_type, {})[identifier.qubits] = error
     assumed = ()
-    if cirq.CZPowGate not in known and cirq.ISwapPowGate in known:
-        for identifier, error in list(errors.items()):
-            if identifier.gate_type is cirq.ISwapPowGate:
-                errors[_identifier(cirq.CZPowGate, *identifier.qubits)] = error
-        noise = dataclasses.replace(noise, gate_pauli_errors=errors)
+    if cirq.CZPowGate not in of_kind and cirq.ISwapPowGate in of_kind:
+        of_kind[cirq.CZPowGate] = of_kind[cirq.ISwapPowGate]
         assumed = (
             "the calibration has no CZ: a CZ has the error of the pair's square root of iSWAP",
         )
+    for gate, measured in of_kind.items():
+        for places in pairs if len(next(iter(measured))) == 2 else [(q,) for q in qubits]:
+            errors[_identifier(gate, *places)] = _or_worst(measured, places, 0.0, max)
+    times = dict(sorted(noise.gate_times_ns.items(), key=lambda item: -len(item[0].__mro__)))
+    t1 = {q: _or_worst(noise.t1_ns, q, _FOREVER, min) for q in qubits}
+    tphi = {q: _or_worst(noise.tphi_ns, q, _FOREVER, min) for q in qubits}
+    # The noise model divides by their sum.
+    readout = {q: np.maximum(e, _LEAST) for q, e in noise.readout_errors.items()}
+    readout = {q: _or_worst(readout, q, np.full(2, _LEAST), _worst_readout) for q in qubits}
+    noise = dataclasses.replace(
+        noise,
+        # The noise model takes the first kind that a gate is of, so a Sycamore gate, which is an
+        # fSim gate too, must come before that to take its own time.
+        gate_times_ns=times,
+        t1_ns=t1,
+        tphi_ns=tphi,
+        readout_errors=readout,
+        gate_pauli_errors=errors,
+    )
     return Processor(name, device, noise, assumed)
+
+
+def _worst_readout(errors: Iterable[np.ndarray]) -> np.ndarray:
+    return max(errors, key=np.sum)
 
 
 def as_processor(processor: str | Processor) -> Processor:
@@ -221,11 +246,11 @@ def as_processor(processor: str | Processor) -> Processor:
     return get_processor(processor)
 
 
-def _or_worst(measured: Mapping[Any, Any], key: Any, none: Any) -> Any:
+def _or_worst(measured: Mapping[Any, Any], key: Any, none: Any, worst: Callable) -> Any:
     """What was measured here; where nothing was, the worst of what was measured elsewhere."""
     if key in measured:
         return measured[key]
-    return max(measured.values(), key=lambda value: np.sum(value)) if measured else none
+    return worst(measured.values()) if measured else none
 
 
 def _identifier(gate: type[cirq.Gate], *qubits: cirq.Qid) -> Any:

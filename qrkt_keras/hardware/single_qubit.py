@@ -91,7 +91,7 @@ def phased_xz_exponents(unitaries: np.ndarray) -> np.ndarray:
         unitaries: `(rows, 2, 2)`.
 
     Returns:
-        `(rows, 3)`: x in [0, 1], z and a in (-1, 1].
+        `(rows, 3)`: x in [0, 1], z and a in [-1, 1].
 
     Example:
         >>> phased_xz_exponents(cirq.unitary(cirq.Y)[None]).round(6).tolist()

@@ -22,8 +22,10 @@ _AS_THEY_ARE = (
     cirq.WaitGate,
 )
 
-# A density matrix of more is slower than trajectories of some thousand shots.
+# Of more, a density matrix takes over 4 MB a row, and trajectories are taken.
 MAX_DENSITY_MATRIX_QUBITS = 10
+# Of 12 it takes 64 MB a row; each more qubit four times as much.
+_MOST_DENSITY_MATRIX_QUBITS = 13
 
 
 class VirtualMachine(cirq.Sampler):
@@ -42,7 +44,9 @@ class VirtualMachine(cirq.Sampler):
             takes the first for at most 10 qubits.
 
     Raises:
-        ProcessorError: when run: the device does not take the circuit; the message says why.
+        ValueError: an argument is none of these.
+        ProcessorError: when run: the device does not take the circuit, or it has more qubits than
+            a density matrix may have; the message says why.
 
     Example:
         >>> machine = VirtualMachine("rainbow", seed=0)
@@ -62,7 +66,8 @@ class VirtualMachine(cirq.Sampler):
         simulator: str = "auto",
     ):
         self.processor = as_processor(processor)
-        if isinstance(noise, str) and noise != CALIBRATION:
+        is_known = noise is None or isinstance(noise, cirq.NoiseModel)
+        if not is_known and noise != CALIBRATION:
             raise ValueError(
                 f"noise must be {CALIBRATION!r}, None or a cirq.NoiseModel. Received: {noise!r}"
             )
@@ -73,6 +78,9 @@ class VirtualMachine(cirq.Sampler):
         self.noise = _noise_model(self.processor) if noise == CALIBRATION else noise
         self.seed = np.random.SeedSequence().entropy if seed is None else seed
         self.simulator = simulator
+        # What tells its outcomes from another one's.
+        told = noise if isinstance(noise, str | None) else type(noise).__name__
+        self.identity = f"{self!r}, noise={told}, simulator={simulator}"
         # How many sweeps were run: where the random numbers of the next come from.
         self.num_runs = 0
         self._noisy = functools.lru_cache(maxsize=64)(self._make_noisy)
@@ -106,9 +114,15 @@ class VirtualMachine(cirq.Sampler):
         return simulator.run_sweep(noisy, resolvers, repetitions)
 
     def _uses_density_matrix(self, circuit: cirq.FrozenCircuit) -> bool:
-        if self.simulator != "auto":
-            return self.simulator == "density_matrix"
-        return len(circuit.all_qubits()) <= MAX_DENSITY_MATRIX_QUBITS
+        number = len(circuit.all_qubits())
+        if self.simulator == "auto":
+            return number <= MAX_DENSITY_MATRIX_QUBITS
+        if self.simulator == "density_matrix" and number > _MOST_DENSITY_MATRIX_QUBITS:
+            raise ProcessorError(
+                f"A density matrix may have {_MOST_DENSITY_MATRIX_QUBITS} qubits: take "
+                f"simulator='trajectories'. Received: a circuit of {number} qubits"
+            )
+        return self.simulator == "density_matrix"
 
     def _make_noisy(self, circuit: cirq.FrozenCircuit) -> cirq.Circuit:
         try:

@@ -9,7 +9,15 @@ import numpy as np
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import Plan, check_engine, make_engine, plan, sampling, tfq
+from qrkt_keras.execution import (
+    Plan,
+    check_engine_options,
+    make_engine,
+    plan,
+    sampling,
+    saved_engine,
+    tfq,
+)
 
 
 @keras.saving.register_keras_serializable(package="qrkt_keras")
@@ -47,7 +55,8 @@ class PQC(keras.layers.Layer):
         constraint: of the angles.
         differentiator: for `engine="tfq"`: "adjoint", "parameter_shift", "forward_difference" or
             "central_difference".
-        repetitions: for `engine="tfq"`: shots an observable. None is exact.
+        repetitions: for `engine="tfq"`: shots an observable, None is exact; for "sampling" shots a
+            circuit, unless `set_engine` says otherwise.
         **kwargs: of `keras.layers.Layer`.
 
     Call arguments:
@@ -124,13 +133,15 @@ class PQC(keras.layers.Layer):
             ValueError: an unknown engine, or arguments that belong to another.
             UnsupportedCircuitError: the engine refuses the circuit; the old one stays.
         """
+        check_engine_options(engine, sampled)
         if engine == sampling.NAME:
+            if "standard_error" not in sampled:
+                sampled = {"repetitions": self.repetitions} | sampled
             executor = make_engine(self.spec, engine, **sampled)
         else:
-            check_engine(engine)
             # What belongs to TFQ alone is kept for the day on which TFQ is asked for again.
             options = (self.differentiator, self.repetitions) if engine == "tfq" else (None, None)
-            executor = make_engine(self.spec, engine, *options, **sampled)
+            executor = make_engine(self.spec, engine, *options)
         self._executor = executor
         self.engine = engine
         self.supports_jit = executor.supports_jit
@@ -224,7 +235,7 @@ class PQC(keras.layers.Layer):
         config.update(
             {
                 "spec": self.spec.to_json(),
-                "engine": "auto" if self.engine == sampling.NAME else self.engine,
+                "engine": saved_engine(self.engine),
                 "copies": self.copies,
                 "per_copy_inputs": self.per_copy_inputs,
                 "initializer": keras.initializers.serialize(self.initializer),

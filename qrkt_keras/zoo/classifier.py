@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import check_engine, make_engine, sampling
+from qrkt_keras.execution import check_engine_options, make_engine, sampling, saved_engine
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.serving import export_saved_model
@@ -68,6 +68,7 @@ class Classifier(keras.Model):
         self.trainable_circuits = trainable_circuits
         self._specs = dict(specs)
         self._jit_set_aside = False
+        self._eager_set_aside = False
         for layer in self.pqcs:
             layer.trainable = trainable_circuits
 
@@ -117,8 +118,7 @@ class Classifier(keras.Model):
             ValueError: If there is no such engine, or an argument belongs to another.
             UnsupportedCircuitError: If the engine refuses a circuit.
         """
-        if engine != sampling.NAME:
-            check_engine(engine)
+        check_engine_options(engine, sampled)
         for spec in self._specs.values():
             make_engine(spec, engine, **sampled)
         jit_compile = self.jit_compile or self._jit_set_aside
@@ -127,6 +127,11 @@ class Classifier(keras.Model):
         for layer in layers:
             if hasattr(layer, "set_engine"):
                 layer.set_engine(engine, **sampled)
+        if engine == sampling.NAME and self.engine != sampling.NAME:
+            # As a graph, a failing sampler's error would be TensorFlow's.
+            self._eager_set_aside, self.run_eagerly = self.run_eagerly, True
+        elif engine != sampling.NAME and self.engine == sampling.NAME:
+            self.run_eagerly = self._eager_set_aside
         self.engine = engine
         supports_jit = all(layer.supports_jit for layer in self.pqcs)
         self.jit_compile = jit_compile and supports_jit
@@ -291,7 +296,7 @@ class Classifier(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             **self._own_config(),
-            "engine": "auto" if self.engine == sampling.NAME else self.engine,
+            "engine": saved_engine(self.engine),
             "trainable_circuits": self.trainable_circuits,
             "num_classes": self.num_classes,
             "label_names": None if self.label_names is None else list(self.label_names),

@@ -55,6 +55,23 @@ def test_random_clifford_circuits_are_moved_whole():
         )
 
 
+@pytest.mark.parametrize(
+    "gate",
+    [cirq.PhasedXPowGate(phase_exponent=0.25), cirq.givens(np.pi / 2), cirq.ISWAP, cirq.H**3,
+     cirq.MatrixGate(cirq.unitary(cirq.CZ)), cirq.PhasedXZGate.from_matrix(cirq.unitary(cirq.H))],
+)  # fmt: skip
+def test_gates_that_cirq_does_not_know_as_clifford_stay(gate):
+    qubits = cirq.LineQubit.range(cirq.num_qubits(gate))
+    w = sympy.Symbol("w")
+    circuit = cirq.Circuit(cirq.ry(w).on_each(*qubits), gate.on(*qubits))
+    spec = CircuitSpec(circuit, [], [w], [cirq.X(qubits[0]), cirq.Z(qubits[-1])])
+    np.testing.assert_allclose(
+        cirq_expectation(absorb_cliffords(spec), [], [0.4]),
+        cirq_expectation(spec, [], [0.4]),
+        atol=1e-9,
+    )
+
+
 def test_only_the_end_is_moved():
     spec = templates.hardware_efficient(4, num_layers=2)
     shorter = absorb_cliffords(spec)

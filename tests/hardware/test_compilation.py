@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import cirq
+import cirq_google
 import keras
 import networkx as nx
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 import sympy
 import tensorflow as tf
 from support.circuits import random_spec, scaled_reupload
+from support.reference import cirq_expectation
 
 from qrkt_keras import zoo
 from qrkt_keras.circuits import CircuitSpec, templates
 from qrkt_keras.circuits.separation import separate
-from qrkt_keras.execution import make_engine
+from qrkt_keras.execution import UnsupportedCircuitError, make_engine
 from qrkt_keras.hardware import (
     GATESETS,
     CompiledCircuit,
@@ -26,9 +28,11 @@ from qrkt_keras.hardware import (
     fits,
     get_processor,
     rows_per_example,
+    sampled,
     virtual_machine,
 )
 from qrkt_keras.hardware.processors import native_gate
+from qrkt_keras.layers import PQC
 
 A, B, C, D = cirq.LineQubit.range(4)
 X, W = sympy.symbols("x w")
@@ -68,8 +72,8 @@ SPECS = {
 BY_NAME = pytest.mark.parametrize("name", SPECS)
 
 
-def overlap(spec, compiled, part, seed=0):
-    """|tr(U^dagger V)| / 2^n of the logical and the compiled circuit at a random point."""
+def difference(spec, part, seed=0):
+    """The largest entry of U - e^(i phase) V, of the logical and the compiled circuit."""
     rng = np.random.default_rng(seed)
     names = [symbol.name for symbol in (*spec.inputs, *spec.weights)]
     values = dict(zip(names, rng.uniform(-3, 3, len(names)).tolist(), strict=True))
@@ -89,17 +93,71 @@ def overlap(spec, compiled, part, seed=0):
     size = len(before)
     places = [before.index(qubit) for qubit in after]
     physical = physical.reshape((2,) * size + (-1,)).transpose(*places, size)
-    return abs(np.vdot(logical.ravel(), physical.ravel())) / 2**size
+    physical = physical.reshape(logical.shape)
+    phase = np.vdot(logical, physical)
+    return np.abs(logical * phase / abs(phase) - physical).max()
 
 
 @BY_NAME
 @pytest.mark.parametrize("gateset", GATESETS)
 def test_it_equals_the_circuit_up_to_a_global_phase(name, gateset):
     spec = SPECS[name]
+    for processor, seed in (("weber", 0), ("rainbow", 1)):
+        for part in compile_for(spec, processor, gateset).parts:
+            assert difference(spec, part, seed) < 1e-6
+
+
+@pytest.mark.parametrize("gateset", GATESETS)
+@pytest.mark.parametrize("name", ["rx_ring 3", "ry_ring 6", "random"])
+def test_gates_that_are_repeated_are_the_same_circuit(name, gateset):
+    spec = SPECS[name]
     compiled = compile_for(spec, "weber", gateset, noise_scales=(1, 3))
-    for part in compiled.parts:
-        # cirq-google's decompositions into Sycamore gates are exact to about 1e-8.
-        assert overlap(spec, compiled, part) == pytest.approx(1, abs=1e-6)
+    half = len(compiled.parts) // 2
+    for part, repeated in zip(compiled.parts[:half], compiled.parts[half:], strict=True):
+        assert difference(spec, repeated) < 1e-6
+        # So often the gates, of swaps too, so so often their noise.
+        counts = [
+            sum(len(op.qubits) == 2 for op in one.circuit[:-1].all_operations())
+            for one in (part, repeated)
+        ]
+        assert counts[1] == 3 * counts[0]
+
+
+def test_a_gate_whose_inverse_takes_more_is_not_repeated():
+    circuit = cirq.Circuit(cirq.ry(W)(A), cirq.ISWAP(A, B), cirq.rx(W)(B))
+    spec = CircuitSpec(circuit, [], [W], [cirq.Z(B)])
+    with pytest.raises(UnsupportedCircuitError, match="noise_scale=3, 3 and 4 gates for "):
+        compile_for(spec, "weber", "sycamore", noise_scales=(1, 3))
+    assert compile_for(spec, "weber", "cz", noise_scales=(1, 3)).report.two_qubit_gates == 2
+
+
+def test_a_gate_that_only_equals_the_native_one_becomes_it():
+    gate = cirq.FSimGate(np.pi / 2, np.pi / 6)
+    spec = CircuitSpec(cirq.Circuit(cirq.ry(W)(A), gate(A, B), cirq.rx(W)(B)), [], [W], [cirq.Z(B)])
+    (part,) = compile_for(spec, "weber", "sycamore").parts
+    (pair,) = [op for op in part.circuit[:-1].all_operations() if len(op.qubits) == 2]
+    assert type(pair.gate) is cirq_google.SycamoreGate
+
+
+@pytest.mark.parametrize("gateset", GATESETS)
+@pytest.mark.parametrize("name", ["rx_ring 3", "ry_ring 5", "random", "many gates"])
+def test_the_right_qubits_are_measured(name, gateset):
+    """Routed circuits, and several groups: samples without noise against Cirq."""
+    spec = SPECS[name]
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(-3, 3, (2, 1, spec.num_inputs)).astype("float32")
+    weights = rng.uniform(-3, 3, (1, spec.num_weights)).astype("float32")
+    engine = make_engine(
+        spec,
+        "sampling",
+        sampler=virtual_machine("weber", noise=None, seed=0),
+        compiled=compile_for(spec, "weber", gateset),
+        repetitions=4000,
+    )
+    values = engine.expectation(tf.constant(inputs), tf.constant(weights)).numpy()[:, 0]
+    exact = np.array([cirq_expectation(spec, row, weights) for row in inputs])
+    lengths = [sum(abs(t.coefficient) for t in o if len(t)) for o in spec.observables]
+    assert np.all(np.abs(values - exact) < 5 * np.array(lengths) / np.sqrt(4000))
 
 
 @BY_NAME
@@ -137,7 +195,7 @@ def test_gates_that_follow_each_other_on_a_pair_are_merged():
     # One by one they take 1 + 3 + 1 CZ; any unitary on two qubits takes at most 3.
     compiled = compile_for(spec, "weber", "cz")
     assert compiled.report.two_qubit_gates <= 3
-    assert overlap(spec, compiled, compiled.parts[0]) == pytest.approx(1, abs=1e-6)
+    assert difference(spec, compiled.parts[0]) < 1e-6
 
 
 def test_repeated_gates_are_not_merged_away():
@@ -236,8 +294,13 @@ def test_other_json_is_refused(change, message):
     data = json.loads(compile_for(SPECS["two qubits"]).to_json())
     with pytest.raises(ValueError, match=message):
         CompiledCircuit.from_json(json.dumps(change(data)))
-    with pytest.raises(ValueError, match="JSON text of CompiledCircuits.* Received: "):
-        CompiledCircuits.from_json("{}")
+    for text in ("{}", '{"format": 7, "circuits": [], "rows": [], "split": false}'):
+        with pytest.raises(ValueError, match="JSON text of CompiledCircuits.* Received: "):
+            CompiledCircuits.from_json(text)
+    del data["report"]["total_duration"]
+    for wrong in (data, {"format": 1}):
+        with pytest.raises(ValueError, match="JSON text of a CompiledCircuit.* Received: "):
+            CompiledCircuit.from_json(json.dumps(wrong))
 
 
 def test_another_circuit_or_scale_is_refused():
@@ -337,3 +400,39 @@ def test_fits():
     assert fits(model, "rainbow") and not fits(model, "rainbow", min_fidelity=0.99)
     with pytest.raises(ValueError, match="Received: min_fidelity=2"):
         fits(spec, min_fidelity=2)
+    with pytest.raises(ValueError, match="Received: gateset='cnot'"):
+        fits(spec, "weber", "cnot")
+    with pytest.raises(TypeError, match="Received: 'ry_ring'"):
+        fits("ry_ring")
+
+
+def test_constants_have_nothing_to_run():
+    spec = CircuitSpec(cirq.Circuit(cirq.rx(W)(A)), [], [W], cirq.PauliString())
+    with pytest.raises(UnsupportedCircuitError, match="every observable is constant.* Received: "):
+        compile_for(spec)
+
+
+def test_equal_circuits_of_several_layers_are_compiled_once():
+    spec = SPECS["two qubits"]
+    model = keras.Sequential([keras.Input((2,)), PQC(spec), PQC(spec, copies=3)])
+    compiled = compile_for(model)
+    assert len(compiled.circuits) == 1 and compiled.rows == (4,)
+    before = model.predict(np.zeros((2, 2), "float32"), verbose=0)
+    with sampled(
+        model, virtual_machine("weber", noise=None, seed=0), compiled=compiled, repetitions=2000
+    ):
+        values = model.predict(np.zeros((2, 2), "float32"), verbose=0)
+    assert np.abs(values - before).max() < 0.2
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.circuit = PQC(spec)
+
+        def call(self, inputs):
+            return self.circuit(inputs)
+
+    own = Own()
+    own(np.zeros((1, 2), "float32"))
+    with pytest.raises(ValueError, match="functional or a Sequential one.* Received: 'own'"):
+        compile_for(own)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cirq_google.engine import (
+    Calibration,
     create_default_noisy_quantum_virtual_machine,
     create_noiseless_virtual_engine_from_latest_templates,
+    load_median_device_calibration,
 )
 
 from qrkt_keras.circuits import templates
 from qrkt_keras.execution import Sampling, StateVector
-from qrkt_keras.hardware import CredentialsError, compile_for, processor
+from qrkt_keras.hardware import CredentialsError, EngineError, compile_for, processor
 
 
 def test_without_a_project(monkeypatch):
@@ -36,7 +38,7 @@ def test_without_credentials(monkeypatch):
 def test_a_processor_that_the_service_does_not_know():
     local = create_noiseless_virtual_engine_from_latest_templates()
     with pytest.raises(
-        CredentialsError, match="no access to 'willow' of project 'mine'.* KeyError"
+        EngineError, match="does not give 'willow' to project 'mine'.* KeyError: 'willow'"
     ):
         processor("mine", "willow", engine=local)
 
@@ -44,7 +46,17 @@ def test_a_processor_that_the_service_does_not_know():
 def test_a_processor_without_a_calibration():
     local = create_noiseless_virtual_engine_from_latest_templates()
     local.get_processor("weber").get_current_calibration = lambda: None
-    with pytest.raises(CredentialsError, match="no calibration.* processor_id='weber'"):
+    with pytest.raises(EngineError, match="no calibration.* processor_id='weber'"):
+        processor("mine", "weber", engine=local)
+
+
+def test_a_calibration_that_lacks_what_the_noise_needs():
+    local = create_noiseless_virtual_engine_from_latest_templates()
+    calibration = load_median_device_calibration("weber")
+    metrics = {name: dict(calibration[name]) for name in calibration}
+    metrics["single_qubit_rb_incoherent_error_per_gate"].popitem()
+    local.get_processor("weber").get_current_calibration = lambda: Calibration(metrics=metrics)
+    with pytest.raises(EngineError, match="calibration of 'weber' cannot be used.* KeyError"):
         processor("mine", "weber", engine=local)
 
 

@@ -57,6 +57,10 @@ class Flaky(cirq.Sampler):
         self.machine, self.runs = virtual_machine("weber", seed=0), runs
 
     @property
+    def identity(self):
+        return self.machine.identity
+
+    @property
     def num_runs(self):
         return self.machine.num_runs
 
@@ -118,7 +122,8 @@ def test_a_failing_sampler_leaves_what_was_done_and_the_job_goes_on(tmp_path):
     options = {"compiled": compiled, "repetitions": 50, "batch_size": 2, "progress": False}
     whole = evaluate(model, x, labels, virtual_machine("weber", seed=0), **options)
 
-    with pytest.raises(SamplerError, match="failed. Received: ConnectionError: the line is dead"):
+    message = "The sampler Flaky failed. Received: ConnectionError: the line is dead"
+    with pytest.raises(SamplerError, match=message):
         evaluate(model, x, labels, KeptRuns(Flaky(5), tmp_path), **options)
     assert len(list(tmp_path.glob("run_*.npz"))) == 5
     # The engine is the model's own again.
@@ -165,7 +170,9 @@ def test_the_estimate_counts_what_runs(gradients):
     model, (x, labels) = tiny(), images(4)
     machine = virtual_machine("weber", seed=0)
     options = {"compiled": compile_for(model, "weber", "cz"), "repetitions": 10}
-    found = estimate(model, machine, 4, gradients=gradients, **options)
+    found = estimate(model, 4, gradients=gradients, trial=machine, **options)
+    assert found.shots_per_circuit == (10,)
+    assert estimate(model, 4, gradients=gradients, **options).seconds is None
     if gradients:
         ran = train(model, x, labels, machine, num_steps=1, batch_size=4, progress=False, **options)
         # The first layer's data have no gradient by the circuits, so a little less is run.
@@ -176,6 +183,49 @@ def test_the_estimate_counts_what_runs(gradients):
     assert found.seconds > 0
 
 
+def test_exact_figures_ask_no_sampler(tmp_path):
+    """Also where the model samples already: the exact engine is the exact engine."""
+    model, (x, labels) = tiny(), images()
+    exact = model.predict(x, verbose=0).argmax(-1)
+    model.set_engine("sampling", sampler=Flaky(0), compiled=compile_for(model, "weber", "cz"))
+    options = {"repetitions": 30, "progress": False}
+    result = evaluate(model, x, labels, cirq.Simulator(seed=0), **options)
+    assert result.exact_accuracy == np.mean(exact == labels)
+    train(model, x, labels, cirq.Simulator(seed=0), num_steps=1, batch_size=2, **options)
+    assert model.engine == "sampling"
+    with pytest.raises(SamplerError, match="the line is dead"):
+        model.predict(x, verbose=0)
+
+
+def test_compiled_functions_follow_the_engine():
+    model, (x, _) = tiny(), images()
+    exact = model.predict(x, verbose=0)
+    with sampled(model, cirq.Simulator(seed=0), repetitions=20):
+        within = model.predict(x, verbose=0)
+        with pytest.raises(SamplerError, match="the line is dead"), sampled(model, Dead()):
+            model.predict(x, verbose=0)
+    assert np.abs(within - exact).max() > 1e-3
+    np.testing.assert_allclose(model.predict(x, verbose=0), exact, atol=1e-6)
+    assert not model.run_eagerly
+
+
+class Dead(cirq.Sampler):
+    def run_sweep(self, program, params, repetitions=1):
+        raise ConnectionError("the line is dead")
+
+
+def test_training_leaves_how_the_model_is_compiled():
+    model, (x, labels) = tiny(), images()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    optimizer = model.optimizer
+    train(
+        model, x, labels, cirq.Simulator(seed=0), num_steps=1, batch_size=2, repetitions=10,
+        progress=False,
+    )  # fmt: skip
+    assert model.optimizer is optimizer and not model.run_eagerly
+    model.fit(x, labels, epochs=1, verbose=0)
+
+
 def test_bad_examples():
     model, (x, labels) = tiny(), images()
     for arguments in ((x[:0], labels[:0]), (x, labels[:3])):
@@ -183,6 +233,8 @@ def test_bad_examples():
             evaluate(model, *arguments, cirq.Simulator(), progress=False)
     with pytest.raises(ValueError, match="num_steps must be .* Received: 0"):
         train(model, x, labels, cirq.Simulator(), num_steps=0)
+    with pytest.raises(ValueError, match="batch_size must be .* Received: 0"):
+        evaluate(model, x, labels, cirq.Simulator(), batch_size=0)
     dense = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     with pytest.raises(ValueError, match="The model has no circuits"):
         evaluate(dense, x, labels, cirq.Simulator(), progress=False)

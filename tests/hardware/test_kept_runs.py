@@ -6,15 +6,19 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import cirq
 import numpy as np
 import pytest
 import sympy
+import tensorflow as tf
 
 from qrkt_keras.circuits import templates
-from qrkt_keras.hardware import KeptRuns, compile_for, virtual_machine
-from qrkt_keras.training.checkpoints import CheckpointError, read_checkpoint
+from qrkt_keras.execution import SamplerError, Sampling
+from qrkt_keras.hardware import KeptRuns, KeptRunsError, compile_for, virtual_machine
+from qrkt_keras.training.checkpoints import read_checkpoint
 
 Q = cirq.LineQubit(0)
 CIRCUIT = cirq.Circuit(cirq.X(Q) ** sympy.Symbol("t"), cirq.measure(Q, key="m"))
@@ -23,6 +27,8 @@ SWEEP = cirq.Points("t", [0.1, 0.5, 0.9])
 
 class Once(cirq.Sampler):
     """cirq.Simulator that fails after a number of batches."""
+
+    identity = "Simulator"
 
     def __init__(self, batches, seed=0):
         self.simulator, self.batches = cirq.Simulator(seed=seed), batches
@@ -82,21 +88,88 @@ def test_another_job_is_refused(tmp_path):
         "repetitions": {"repetitions": 21},
         "angles": {"sweep": cirq.Points("t", [0.1, 0.5, 0.8])},
         "points": {"sweep": cirq.Points("t", [0.1, 0.5])},
-        "circuit": {"circuit": cirq.Circuit(cirq.Z(Q), CIRCUIT)},
+        "circuits": {"circuit": cirq.Circuit(cirq.Y(Q) ** sympy.Symbol("t"), CIRCUIT[1])},
+        "sampler": {"sampler": cirq.DensityMatrixSimulator()},
     }
-    for options in others.values():
-        with pytest.raises(CheckpointError, match="of another job.* Received: .*run_000000"):
-            job(Once(0), tmp_path, resume=True, batches=1, **options)
-    # Rounding is no other job.
-    rounded = cirq.Points("t", [0.1 + 1e-7, 0.5, 0.9])
-    job(Once(0), tmp_path, resume=True, batches=1, sweep=rounded)
+    for name, options in others.items():
+        arguments = {"sampler": cirq.Simulator(), "folder": tmp_path} | options
+        with pytest.raises(KeptRunsError, match=f"of another job.* Received: other {name}.*run_"):
+            job(resume=True, batches=1, **arguments)
+    # Rounding is no other job, nor is an exponent that is two more.
+    rounded = cirq.Points("t", [0.1 + 1e-7, 2.5, 0.9])
+    job(cirq.Simulator(), tmp_path, resume=True, batches=1, sweep=rounded)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 6}, {"noise": None}, {"processor": "rainbow"}, {"simulator": "trajectories"}],
+)
+def test_outcomes_of_another_machine_are_refused(change, tmp_path):
+    qubit = cirq.GridQubit(5, 2)
+    circuit = cirq.Circuit(cirq.PhasedXZGate.from_matrix(cirq.unitary(cirq.H))(qubit))
+    circuit.append(cirq.measure(qubit, key="m"))
+    options = {"processor": "weber", "seed": 5}
+    KeptRuns(virtual_machine(**options), tmp_path).run(circuit, repetitions=10)
+    again = KeptRuns(virtual_machine(**options | change), tmp_path, resume=True)
+    with pytest.raises(KeptRunsError, match="Received: other sampler"):
+        again.run(circuit, repetitions=10)
+
+
+@pytest.mark.parametrize("missing", ["shots", "points"])
+def test_half_an_answer_is_not_kept(missing, tmp_path):
+    class Short(cirq.Sampler):
+        def run_sweep(self, program, params, repetitions=1):
+            shots = repetitions - (missing == "shots")
+            results = cirq.Simulator(seed=0).run_sweep(program, params, shots)
+            return results[: len(results) - (missing == "points")]
+
+    with pytest.raises(SamplerError, match=r"\(3, \[20\]\).* Received: "):
+        job(Short(), tmp_path, batches=1)
+    assert not list(tmp_path.glob("run_*.npz"))
+
+
+def test_an_answer_that_comes_too_late_is_kept_and_used(tmp_path):
+    spec = templates.ry_ring(2)
+    inputs, weights = tf.zeros((1, 1, 2)), tf.zeros((1, 2))
+    waits, asked = threading.Event(), []
+
+    class Slow(cirq.Sampler):
+        def run_sweep(self, program, params, repetitions=1):
+            asked.append(program)
+            waits.wait(30)
+            return cirq.Simulator(seed=len(asked)).run_sweep(program, params, repetitions)
+
+    kept = KeptRuns(Slow(), tmp_path)
+    with pytest.raises(SamplerError, match="did not answer"):
+        Sampling(spec, kept, repetitions=50, timeout=0.2).expectation(inputs, weights)
+    waits.set()
+    for _ in range(300):
+        if (tmp_path / "run_000000.npz").exists():
+            break
+        time.sleep(0.1)
+    again = KeptRuns(Slow(), tmp_path, resume=True)
+    Sampling(spec, again, repetitions=50).expectation(inputs, weights)
+    assert len(asked) == 1 and again.num_kept == 1
+
+
+def test_a_full_disk_is_told_as_it_is(tmp_path, monkeypatch):
+    from qrkt_keras.hardware import kept_runs
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept_runs, "write_checkpoint", full)
+    spec = templates.ry_ring(2)
+    engine = Sampling(spec, KeptRuns(cirq.Simulator(), tmp_path), repetitions=5)
+    with pytest.raises(KeptRunsError, match="could not be kept .*No space left.* Received: "):
+        engine.expectation(tf.zeros((1, 1, 2)), tf.zeros((1, 2)))
 
 
 def test_a_damaged_file_is_told(tmp_path):
     job(cirq.Simulator(), tmp_path, batches=1)
     file = tmp_path / "run_000000.npz"
     file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(CheckpointError, match="truncated"):
+    with pytest.raises(KeptRunsError, match="truncated"):
         job(Once(0), tmp_path, resume=True)
 
 

@@ -24,6 +24,7 @@ def cirq_probabilities(circuit, resolver, qubits):
     return np.diag(result.final_density_matrix).real
 
 
+Q = cirq.LineQubit(0)
 SPECS = {
     "ring": templates.hardware_efficient(4, num_layers=2),
     "routed": templates.rx_ring(3),
@@ -123,9 +124,12 @@ def test_chunks_change_nothing(monkeypatch):
 @pytest.mark.parametrize(
     "operations, message",
     [
-        ([cirq.rx(sympy.Symbol("s"))(cirq.LineQubit(0))], "Only a PhasedXZGate"),
-        ([cirq.CCX(*cirq.LineQubit.range(3))], "one or two qubits"),
-        ([cirq.measure(cirq.LineQubit(0)), cirq.X(cirq.LineQubit(0))], "at the end"),
+        ([cirq.rx(sympy.Symbol("s"))(Q), cirq.measure(Q)], "Only a PhasedXZGate"),
+        ([cirq.CCX(*cirq.LineQubit.range(3)), cirq.measure(Q)], "one or two qubits"),
+        ([cirq.measure(Q), cirq.X(Q)], "at the end"),
+        ([cirq.X(Q)], "must be a measurement"),
+        ([cirq.measure(Q, key="m"), cirq.measure(cirq.LineQubit(1), key="m")], "key of its own"),
+        ([cirq.measure(Q, confusion_map={(0,): np.eye(2)[::-1]})], "no confusion map"),
     ],
 )
 def test_what_it_does_not_take(operations, message):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cirq_google import engine
 
-from qrkt_keras.hardware import Processor, get_processor, list_processors
+from qrkt_keras.hardware import Processor, VirtualMachine, get_processor, list_processors
 from qrkt_keras.hardware.processors import as_processor, native_gate, of_calibration
 
 
@@ -59,6 +59,12 @@ def test_what_was_not_measured_is_the_worst():
     assert processor.decoherence(lost, 100.0) >= max(
         processor.decoherence(q, 100.0) for q in others
     )
+    # The virtual machine errs by the same.
+    machine = VirtualMachine(processor, seed=0)
+    flip = cirq.PhasedXZGate(x_exponent=1, z_exponent=0, axis_phase_exponent=0)
+    results = machine.run(cirq.Circuit(flip(lost), cirq.measure(lost, key="m")), repetitions=4000)
+    read = results.measurements["m"].mean()
+    assert read == pytest.approx(1 - processor.readout_errors[lost][1], abs=0.05)
 
 
 def test_decoherence_is_that_of_cirq():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from qrkt_keras.execution import check_engine, make_engine, sampling, tfq
+from qrkt_keras.execution import check_engine_options, make_engine, sampling, tfq
 from qrkt_keras.layers import PQC
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.serving import export_saved_model
@@ -521,8 +521,7 @@ class GAN(keras.Model):
                 was compiled with a gradient penalty.
             UnsupportedCircuitError: If the engine refuses a circuit.
         """
-        if engine != sampling.NAME:
-            check_engine(engine)
+        check_engine_options(engine, sampled)
         for layer in self.pqcs:
             make_engine(layer.spec, engine, **sampled)
         if self.compiled and self.gradient_penalty_weight and _circuits(self.discriminator):

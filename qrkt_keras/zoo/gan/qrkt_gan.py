@@ -9,7 +9,7 @@ import keras
 
 from qrkt_keras import solvers
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import check_engine, make_engine
+from qrkt_keras.execution import check_engine, make_engine, saved_engine
 from qrkt_keras.layers.projection import (
     circuit_of_width,
     dropout_rate,
@@ -207,7 +207,7 @@ class QRKTGAN(GAN):
         }
 
     def get_config(self) -> dict[str, Any]:
-        return {**self._config, "engine": self.engine, "name": self.name}
+        return {**self._config, "engine": saved_engine(self.engine), "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> QRKTGAN:

@@ -171,7 +171,8 @@ def evaluate(options: argparse.Namespace) -> None:
         for gateset in ("cz", "sqrt_iswap")
         for how in MITIGATIONS.values()
     ]
-    run_jobs("evaluate", jobs, options)
+    trained = {name for name in (QVIT, PATCH) if zoo.read_preset(name).weights is not None}
+    run_jobs("evaluate", [job for job in jobs if job["preset"] in trained], options)
 
 
 def repetitions(options: argparse.Namespace) -> None:

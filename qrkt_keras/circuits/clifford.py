@@ -22,9 +22,8 @@ def absorb_cliffords(spec: CircuitSpec) -> CircuitSpec:
 
     Example:
         >>> from qrkt_keras.circuits import templates
-        >>> absorb_cliffords(templates.rx_ring(3)).observables[1]
-        cirq.PauliSum(cirq.LinearDict({frozenset({(cirq.LineQubit(0), cirq.Z), \
-(cirq.LineQubit(1), cirq.Z)}): (1+0j)}))
+        >>> print(absorb_cliffords(templates.rx_ring(3)).observables[1])
+        1.000*Z(q(0))*Z(q(1))
     """
     kept: list[cirq.Operation] = []
     moved: list[cirq.Operation] = []

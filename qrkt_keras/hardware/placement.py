@@ -105,7 +105,7 @@ def grow(size: int, device: nx.Graph, cost: Mapping[Node, float]) -> list[Node]:
 
     Example:
         >>> grow(3, nx.path_graph(5), {0: 3, 1: 0, 2: 9, 3: 1, 4: 1})
-        [3, 4, 2]
+        [2, 1, 3]
     """
     best: list[Node] = []
     for start in sorted(device, key=lambda spot: (cost[spot], spot)):

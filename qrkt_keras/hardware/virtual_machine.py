@@ -53,7 +53,7 @@ class VirtualMachine(cirq.Sampler):
         >>> qubit = machine.processor.qubits[0]
         >>> flip = cirq.PhasedXZGate(x_exponent=1, z_exponent=0, axis_phase_exponent=0)
         >>> circuit = cirq.Circuit(flip(qubit), cirq.measure(qubit, key="m"))
-        >>> machine.run(circuit, repetitions=1000).measurements["m"].mean() < 1
+        >>> bool(machine.run(circuit, repetitions=1000).measurements["m"].mean() < 1)
         True
     """
 

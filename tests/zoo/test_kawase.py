@@ -16,7 +16,7 @@ from qrkt_keras.zoo import runs
 
 SCRIPT = Path(__file__).resolve().parents[2] / "zoo/patch_qnn/kawase.py"
 CARD = SCRIPT.parent / "README.md"
-TABLES = ("results", "spectra", "agreement")
+TABLES = ("results", "spectra", "densities", "agreement")
 RECIPE = Recipe(
     epochs=3,
     batch_size=400,

@@ -192,7 +192,10 @@ class TestCounts:
 
     def test_they_are_all(self):
         names = {f"patch_qnn_p{patches}_d{blocks}_mnist" for patches, blocks, _ in PRINTED}
-        assert {*zoo.list_presets("patch_qnn*")} == names | {"patch_qnn_40k_mnist"}
+        assert {*zoo.list_presets("patch_qnn*")} == names | {
+            "patch_qnn_40k_mnist",
+            "patch_qnn_p4_d1_mnist",
+        }
 
     def test_ours_has_no_more_weights_than_the_printed_one_that_it_is_compared_with(self):
         model = PatchQNN.from_preset("patch_qnn_40k_mnist", load_weights=False)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from qrkt_keras.execution import tfq
-from qrkt_keras.layers import PQC
+from qrkt_keras.layers.pqc import circuit_layers
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.training.job import fingerprint
 from qrkt_keras.training.moments import exact_moments
@@ -42,7 +42,7 @@ def circuit_variables(model: keras.Model) -> tuple[keras.Variable, ...]:
     [(4, 176)]
     """
     _check_model(model)
-    angles = tuple(layer.angles for layer in _circuits(model))
+    angles = tuple(layer.angles for layer in circuit_layers(model))
     if not angles:
         raise ValueError(f"The model must have a circuit, a PQC layer. Received: {model.name!r}")
     return angles
@@ -218,7 +218,7 @@ class DataLoss:
             ValueError: As for `value`; if the vector has another shape; or if a circuit runs on
                 TensorFlow Quantum, whose operations have no second derivative.
         """
-        on_tfq = [layer.name for layer in _circuits(self.model) if layer.engine == tfq.NAME]
+        on_tfq = [layer.name for layer in circuit_layers(self.model) if layer.engine == tfq.NAME]
         if on_tfq:
             raise ValueError(
                 "TensorFlow Quantum's operations have no second derivative: use the model's "
@@ -323,10 +323,6 @@ def _check_model(model: Any) -> None:
         raise ValueError(
             f"The model has no weights before it is built or called. Received: {model.name!r}"
         )
-
-
-def _circuits(model: keras.Model) -> tuple[PQC, ...]:
-    return tuple(layer for layer in model._flatten_layers() if isinstance(layer, PQC))
 
 
 def array_of(variable: keras.Variable) -> np.ndarray:

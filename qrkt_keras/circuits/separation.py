@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import cirq
@@ -68,7 +67,6 @@ def separate(spec: CircuitSpec) -> SeparatedCircuit:
         >>> separated.frequencies[0]
         (3.141592653589793,)
     """
-    # Gates in order: constant operations, or [gate at exponent 1, rebuilt by, qubits, exponent].
     gates: list[cirq.Operation | _Power] = []
     last: dict[cirq.Qid, int] = {}
     for operation in spec.circuit.all_operations():
@@ -120,23 +118,12 @@ def folded(separated: SeparatedCircuit, scale: int) -> SeparatedCircuit:
         >>> len(folded(separate(templates.rx_ring(2)), 3).circuit) - len(circuit)
         2
     """
-    operations = repeated(separated.circuit.all_operations(), scale)
-    return replace(separated, circuit=cirq.FrozenCircuit(operations))
-
-
-def repeated(operations: Iterable[cirq.Operation], scale: int) -> list[cirq.Operation]:
-    """Operations with every one on several qubits done `scale` times, every second one backwards.
-
-    Args:
-        operations: in order.
-        scale: odd.
-    """
-    result = []
-    for operation in operations:
-        result.append(operation)
+    operations = []
+    for operation in separated.circuit.all_operations():
+        operations.append(operation)
         if len(operation.qubits) > 1:
-            result += [cirq.inverse(operation), operation] * (scale // 2)
-    return result
+            operations += [cirq.inverse(operation), operation] * (scale // 2)
+    return replace(separated, circuit=cirq.FrozenCircuit(operations))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.hardware.executors import circuit_layers, executors
+from qrkt_keras.hardware.executors import executors
+from qrkt_keras.layers.pqc import circuit_layers
 
 
 def rows_per_example(model: keras.Model) -> dict[CircuitSpec, int]:

@@ -9,11 +9,7 @@ from typing import Any
 import keras
 
 from qrkt_keras.layers import PQC
-
-
-def circuit_layers(model: keras.Model) -> list[PQC]:
-    """All circuits of a model, as layers."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, PQC)]
+from qrkt_keras.layers.pqc import circuit_layers
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution import LightCone, make_engine
 from qrkt_keras.execution.sampling import NAME
 from qrkt_keras.hardware.circuit_counts import rows_per_example
-from qrkt_keras.hardware.executors import circuit_layers, executors
+from qrkt_keras.hardware.executors import executors
+from qrkt_keras.layers.pqc import circuit_layers
 
 # So many points of each circuit tell how long one takes.
 _TRIAL_POINTS = 2

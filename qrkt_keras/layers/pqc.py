@@ -253,6 +253,21 @@ class PQC(keras.layers.Layer):
         return cls(**{**config, "spec": CircuitSpec.from_json(config["spec"])})
 
 
+def circuit_layers(model: keras.Model) -> tuple[PQC, ...]:
+    """All circuits of a model, as layers, however deep they are in it.
+
+    Args:
+        model: a model, of the zoo or your own.
+
+    Example:
+        >>> from qrkt_keras.circuits import templates
+        >>> model = keras.Sequential([keras.Input((2,)), PQC(templates.ry_ring(2), name="circuit")])
+        >>> [layer.name for layer in circuit_layers(model)]
+        ['circuit']
+    """
+    return tuple(layer for layer in model._flatten_layers() if isinstance(layer, PQC))
+
+
 def _rows(leading):
     """The product of the leading axes, -1 where one of them is unknown."""
     if any(size is None for size in leading):

@@ -14,6 +14,7 @@ import numpy as np
 from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution import check_engine_options, make_engine, sampling, saved_engine
 from qrkt_keras.layers import PQC
+from qrkt_keras.layers.pqc import circuit_layers
 from qrkt_keras.layers.projection import positive_integer
 from qrkt_keras.serving import export_saved_model
 from qrkt_keras.training import Recipe
@@ -85,7 +86,7 @@ class Classifier(keras.Model):
     @property
     def pqcs(self) -> tuple[PQC, ...]:
         """All circuits of the model, as layers."""
-        return tuple(layer for layer in self._flatten_layers() if isinstance(layer, PQC))
+        return circuit_layers(self)
 
     @property
     def num_qubits(self) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from qrkt_keras.execution import check_engine_options, make_engine, sampling, tfq
 from qrkt_keras.layers import PQC
+from qrkt_keras.layers.pqc import circuit_layers
 from qrkt_keras.layers.projection import positive_integer, positive_number
 from qrkt_keras.serving import export_saved_model
 from qrkt_keras.training import GANLoss, GANRecipe, drift_penalty, gradient_penalty
@@ -183,7 +184,7 @@ class GAN(keras.Model):
         if augment is not None and not isinstance(augment, keras.layers.Layer):
             raise TypeError(f"`augment` must be a layer or None. Received: augment={augment!r}")
         if gradient_penalty_weight:
-            _check_second_derivatives(layer.engine for layer in _circuits(self.discriminator))
+            _check_second_derivatives(layer.engine for layer in circuit_layers(self.discriminator))
         super().compile(
             optimizer=None,
             jit_compile=jit_compile,
@@ -499,7 +500,7 @@ class GAN(keras.Model):
     @property
     def pqcs(self) -> tuple[PQC, ...]:
         """All circuits of both networks, as layers; not those of the average."""
-        return _circuits(self.generator) + _circuits(self.discriminator)
+        return circuit_layers(self.generator) + circuit_layers(self.discriminator)
 
     @property
     def num_quantum_params(self) -> int:
@@ -524,7 +525,7 @@ class GAN(keras.Model):
         check_engine_options(engine, sampled)
         for layer in self.pqcs:
             make_engine(layer.spec, engine, **sampled)
-        if self.compiled and self.gradient_penalty_weight and _circuits(self.discriminator):
+        if self.compiled and self.gradient_penalty_weight and circuit_layers(self.discriminator):
             _check_second_derivatives([engine])
         jit_compile = self.jit_compile or self._jit_set_aside
         self.engine = engine
@@ -599,10 +600,6 @@ def _num_classes(generator: keras.Model) -> int | None:
             f"Received: inputs of shapes {shapes}, layers {[*named]}"
         )
     return named["classes"].input_dim
-
-
-def _circuits(network: keras.Model) -> tuple[PQC, ...]:
-    return tuple(layer for layer in network._flatten_layers() if isinstance(layer, PQC))
 
 
 def _check_optimizers(generator: Any, discriminator: Any) -> None:

@@ -1995,7 +1995,7 @@ SplitCircuits = Annotated[
     bool,
     typer.Option(
         "--split-circuits",
-        help="Run the light cones of circuits that are wider than the processor.",
+        help="Run circuits that are wider than the processor in parts.",
     ),
 ]
 Repetitions = Annotated[

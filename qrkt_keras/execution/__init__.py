@@ -4,6 +4,7 @@
 C = 1 (all copies see the same inputs) or C = copies.
 """
 
+from qrkt_keras.execution.components import Split
 from qrkt_keras.execution.errors import (
     RefusedRunError,
     SamplerError,
@@ -35,6 +36,7 @@ __all__ = [
     "RefusedRunError",
     "SamplerError",
     "Sampling",
+    "Split",
     "StateVector",
     "UnsupportedCircuitError",
     "check_engine",

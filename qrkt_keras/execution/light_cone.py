@@ -22,8 +22,9 @@ from keras import ops
 
 from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.circuits.lowering import PauliKey, pauli_matrix
-from qrkt_keras.execution.angles import LinearMap, select
+from qrkt_keras.execution.angles import LinearMap
 from qrkt_keras.execution.contract import fill, lowered
+from qrkt_keras.execution.copies import Copies
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.schedule import embedded, reordered
 from qrkt_keras.execution.state_vector import NAME, StateVector
@@ -45,33 +46,6 @@ _PLAIN_GATES = (cirq.CZ, cirq.CNOT, cirq.SWAP, cirq.H, cirq.X, cirq.Y, cirq.Z, c
 
 
 @dataclass(frozen=True, eq=False)
-class ConeGroup:
-    """Cones of one structure: one circuit, and where each cone takes its symbols from.
-
-    Args:
-        spec: the circuit of every cone of the group.
-        input_columns: `(num_cones, spec.num_inputs)`, columns of the whole circuit's inputs.
-        weight_columns: `(num_cones, spec.num_weights)`, columns of its weights.
-        cost: `2**num_qubits` times steps and strings, summed over the cones.
-    """
-
-    spec: CircuitSpec
-    input_columns: np.ndarray
-    weight_columns: np.ndarray
-    cost: int
-
-    @property
-    def num_cones(self) -> int:
-        """How many cones the group has."""
-        return len(self.input_columns)
-
-    @property
-    def amplitudes(self) -> int:
-        """How many amplitudes the states of all its cones have."""
-        return self.num_cones * 2**self.spec.num_qubits
-
-
-@dataclass(frozen=True, eq=False)
 class Cones:
     r"""A circuit's expectation values as a linear function of those of its cones.
 
@@ -81,14 +55,16 @@ class Cones:
 
     Args:
         groups: the groups; none if every observable is constant.
-        matrix: M, `(sum of num_cones * num_observables, K)`: group by group, cone by cone.
+        matrix: M, `(sum of num_copies * num_observables, K)`: group by group, cone by cone.
         constants: c, `(K,)`.
+        cost: amplitudes times steps and strings, summed over all cones: what `cones` minimises.
         is_whole: whether there is one cone, the circuit itself.
     """
 
-    groups: tuple[ConeGroup, ...]
+    groups: tuple[Copies, ...]
     matrix: np.ndarray
     constants: np.ndarray
+    cost: int
     is_whole: bool
 
     @property
@@ -100,11 +76,6 @@ class Cones:
     def max_qubits(self) -> int:
         """How many qubits the widest cone has."""
         return max((group.spec.num_qubits for group in self.groups), default=0)
-
-    @property
-    def cost(self) -> int:
-        """Amplitudes times steps and strings, summed over all cones: what `cones` minimises."""
-        return sum(group.cost for group in self.groups)
 
 
 @functools.lru_cache(maxsize=256)
@@ -141,7 +112,7 @@ def cones(spec: CircuitSpec) -> Cones:
     Example:
         >>> from qrkt_keras.circuits import templates
         >>> cut = cones(templates.hardware_efficient(20, 3))
-        >>> [(group.num_cones, group.spec.num_qubits) for group in cut.groups]
+        >>> [(group.num_copies, group.spec.num_qubits) for group in cut.groups]
         [(20, 5)]
         >>> cut.amplitudes, 2**20
         (640, 1048576)
@@ -232,7 +203,7 @@ class LightCone:
         """Estimated, of a forward pass, one copy."""
         groups = zip(self.cones.groups, self.engines, strict=True)
         return batch * self._sum.flops + sum(
-            inner.multiply_adds(batch * group.num_cones) for group, inner in groups
+            inner.multiply_adds(batch * group.num_copies) for group, inner in groups
         )
 
     @property
@@ -243,12 +214,14 @@ class LightCone:
     def num_bytes(self, batch: int) -> float:
         """Estimated peak of value and gradient."""
         groups = zip(self.cones.groups, self.engines, strict=True)
-        return max((inner.num_bytes(batch * group.num_cones) for group, inner in groups), default=0)
+        return max(
+            (inner.num_bytes(batch * group.num_copies) for group, inner in groups), default=0
+        )
 
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
         values = [
-            _run(group, inner, inputs, weights)
+            group.expectation(inner, inputs, weights)
             for group, inner in zip(self.cones.groups, self.engines, strict=True)
         ]
         if not values:
@@ -258,30 +231,6 @@ class LightCone:
         if not self.cones.constants.any():
             return values
         return values + ops.convert_to_tensor(self.cones.constants, dtype=values.dtype)
-
-
-def _run(group: ConeGroup, engine, inputs, weights):
-    """Values of a group, `(B, copies, num_cones * num_observables)`: cones are copies."""
-    batch, copies = ops.shape(inputs)[0], ops.shape(weights)[0]
-    size = copies * group.num_cones
-    columns = group.input_columns
-    if not columns.size:
-        inputs = inputs[:, :1, :0]
-    elif (columns == columns[0]).all():
-        # All cones read the same: C = 1 stays so.
-        inputs = select(inputs, columns[0].tolist())
-        if inputs.shape[1] != 1 and group.num_cones > 1:
-            inputs = ops.repeat(inputs, group.num_cones, axis=1)
-    else:
-        inputs = select(inputs, columns.ravel().tolist())
-        if inputs.shape[1] != copies:
-            inputs = ops.broadcast_to(inputs, (batch, copies, columns.size))
-        inputs = ops.reshape(inputs, (batch, size, group.spec.num_inputs))
-    columns = group.weight_columns
-    weights = select(weights, columns.ravel().tolist()) if columns.size else weights[:, :0]
-    weights = ops.reshape(weights, (size, group.spec.num_weights))
-    values = engine.expectation(inputs, weights)
-    return ops.reshape(values, (batch, copies, group.num_cones * group.spec.num_observables))
 
 
 # The walk back from a string.
@@ -513,14 +462,19 @@ def _is_whole(block: _Cone, spec: CircuitSpec, num_steps: int) -> bool:
 
 
 def _whole(spec: CircuitSpec, block: _Cone) -> Cones:
-    group = ConeGroup(
+    group = Copies(
         spec=spec,
         input_columns=_frozen(np.arange(spec.num_inputs)[None]),
         weight_columns=_frozen(np.arange(spec.num_weights)[None]),
-        cost=block.cost,
     )
     size = spec.num_observables
-    return Cones((group,), _frozen(np.eye(size)), _frozen(np.zeros(size)), is_whole=True)
+    return Cones(
+        groups=(group,),
+        matrix=_frozen(np.eye(size)),
+        constants=_frozen(np.zeros(size)),
+        cost=block.cost,
+        is_whole=True,
+    )
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -601,16 +555,16 @@ class _Cut:
                 matrix[i, column] += coefficient
         return Cones(
             groups=tuple(
-                ConeGroup(
+                Copies(
                     spec=_circuit(group[0]),
                     input_columns=self._gather(group, 0),
                     weight_columns=self._gather(group, 1),
-                    cost=sum(placed.cost for placed in group),
                 )
                 for group in groups
             ),
             matrix=_frozen(matrix),
             constants=_frozen(constants),
+            cost=sum(placed.cost for group in groups for placed in group),
             is_whole=False,
         )
 

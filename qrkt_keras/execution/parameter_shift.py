@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable, Sequence
 
+import cirq
 import numpy as np
 
 
@@ -51,3 +53,72 @@ def shift_rule(frequencies: tuple[float, ...]) -> tuple[tuple[float, float], ...
     system = 2 * np.sin(np.outer(frequencies, shifts))
     coefficients = np.linalg.solve(system, np.asarray(frequencies))
     return tuple(zip(shifts.tolist(), coefficients.tolist(), strict=True))
+
+
+def reached(
+    circuit: cirq.AbstractCircuit,
+    symbols: Sequence[str],
+    observables: Sequence[cirq.PauliSum],
+) -> np.ndarray:
+    """Which observables have a gate in their causal cone; the others do not depend on it.
+
+    Args:
+        circuit: with each of the symbols in one gate.
+        symbols: the gates.
+        observables: what is read at the end.
+
+    Returns:
+        `(gates, observables)` bool.
+
+    Example:
+        >>> import sympy
+        >>> a, b = cirq.LineQubit.range(2)
+        >>> v, w = sympy.symbols("v w")
+        >>> circuit = cirq.Circuit(cirq.rx(v)(a), cirq.CNOT(a, b), cirq.rx(w)(b))
+        >>> reached(circuit, ["v", "w"], [cirq.PauliSum() + cirq.Z(a), cirq.PauliSum() + cirq.Z(b)])
+        array([[ True,  True],
+               [False,  True]])
+    """
+    seen = {qubit: np.zeros(len(observables), bool) for qubit in circuit.all_qubits()}
+    for index, observable in enumerate(observables):
+        for qubit in observable.qubits:
+            seen[qubit][index] = True
+    found = np.zeros((len(symbols), len(observables)), bool)
+    places = {symbol: place for place, symbol in enumerate(symbols)}
+    for operation in reversed(list(circuit.all_operations())):
+        together = np.any([seen[qubit] for qubit in operation.qubits], axis=0)
+        for qubit in operation.qubits:
+            seen[qubit] = together
+        for name in cirq.parameter_names(operation):
+            found[places[name]] = together
+    return found
+
+
+def rounds(gates: Iterable[int], reach: np.ndarray, rules: Sequence[tuple]) -> list[list[int]]:
+    """Gates that are shifted at once, as no observable depends on two of them.
+
+    Args:
+        gates: which of the gates to shift; one that no observable depends on never is.
+        reach: see `reached`.
+        rules: of each gate, see `shift_rule`; those that are shifted at once have the same.
+
+    Example:
+        >>> import numpy as np
+        >>> reach = np.array([[True, False], [False, True], [True, True], [False, False]])
+        >>> rounds(range(4), reach, [shift_rule((1.0,))] * 4)
+        [[0, 1], [2]]
+    """
+    found: list[list[int]] = []
+    taken: list[np.ndarray] = []
+    for gate in gates:
+        if not reach[gate].any():
+            continue
+        for members, busy in zip(found, taken, strict=True):
+            if rules[members[0]] == rules[gate] and not (busy & reach[gate]).any():
+                members.append(gate)
+                busy |= reach[gate]
+                break
+        else:
+            found.append([gate])
+            taken.append(reach[gate].copy())
+    return found

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from qrkt_keras.circuits import CircuitSpec, absorb_cliffords
+from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution import light_cone, pauli_propagation, sampling, state_vector, tfq
+from qrkt_keras.execution.components import (
+    Split,
+    check_max_qubits,
+    components,
+    factor_error,
+)
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
 # What a layer or a model may be made with. "sampling" needs a sampler, which is no plain data, so
@@ -171,8 +175,8 @@ def make_engine(
         differentiator: for `engine="tfq"` only.
         repetitions: for `engine="tfq"` and `engine="sampling"`.
         **sampled: for `engine="sampling"`: `sampler`, the other arguments of
-            `execution.Sampling`, and `split`, whether the circuit's light cones run as circuits of
-            their own (by default, as `compiled` has it).
+            `execution.Sampling`, and `max_qubits`: a circuit with more runs as parts, see
+            `execution.Split` (by default, as `compiled` has it).
 
     Returns:
         An object with `name`, `supports_jit` and `expectation(inputs, weights)`.
@@ -205,17 +209,26 @@ def make_engine(
     return _engine(plan(spec, engine=engine).engine, spec)
 
 
-def _sampling(spec: CircuitSpec, split: bool | None = None, **options):
-    if split is None:
-        split = getattr(options.get("compiled"), "split", False)
-    if not split:
+def _sampling(spec: CircuitSpec, max_qubits: int | None = None, **options):
+    if max_qubits is None:
+        max_qubits = getattr(options.get("compiled"), "max_qubits", None)
+    if max_qubits is not None:
+        check_max_qubits(max_qubits)
+    if max_qubits is None or spec.num_qubits <= max_qubits:
         return sampling.Sampling(spec, **options)
-    spec = absorb_cliffords(spec)
-    if options.get("standard_error") is not None:
-        # An observable is a sum of cones' values, each with a coefficient.
-        sums = np.abs(light_cone.cones(spec).matrix).sum(axis=0)
-        options["standard_error"] /= max(1.0, sums.max(initial=0.0))
-    return light_cone.LightCone(spec, lambda cone: sampling.Sampling(cone, **options))
+    target = options.get("standard_error")
+    if target is not None:
+        found = components(spec, max_qubits)
+        if len(options.get("noise_scales", (1,))) > 1 and any(len(p) > 1 for p in found.products):
+            # What is extrapolated may be above 1, and a product of many such is not bounded.
+            raise ValueError(
+                "standard_error is not for values that are extrapolated and then multiplied: take "
+                f"repetitions. Received: standard_error={target!r}, "
+                f"noise_scales={tuple(options['noise_scales'])}, max_qubits={max_qubits}"
+            )
+        square = sampling.worst_mean_square(options.get("readout_errors"))
+        options["standard_error"] = factor_error(found, target, square)
+    return Split(spec, max_qubits, lambda part: sampling.Sampling(part, **options))
 
 
 def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_cone.LightCone:
@@ -312,7 +325,7 @@ def _offer(name: str, spec: CircuitSpec, batch: int, asked: str) -> Candidate:
     if isinstance(engine, light_cone.LightCone):
         groups = engine.cones.groups
         note = " and ".join(
-            f"{group.num_cones} light cones of {group.spec.num_qubits} qubits" for group in groups
+            f"{group.num_copies} light cones of {group.spec.num_qubits} qubits" for group in groups
         )
     return Candidate(
         name,

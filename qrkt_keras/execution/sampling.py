@@ -25,7 +25,7 @@ from qrkt_keras.execution.errors import (
 )
 from qrkt_keras.execution.host_call import host_call
 from qrkt_keras.execution.measurement import Group, measurements, repetitions_for
-from qrkt_keras.execution.parameter_shift import shift_rule
+from qrkt_keras.execution.parameter_shift import reached, rounds, shift_rule
 
 NAME = "sampling"
 REPETITIONS = 1000
@@ -169,12 +169,16 @@ class Sampling:
         # Gates that data alone turn are shifted only where data have a gradient.
         symbols = set(spec.inputs)
         of_inputs = [bool(e.free_symbols) and e.free_symbols <= symbols for e in self.exponents]
-        self._columns = (np.flatnonzero(of_inputs), np.flatnonzero(np.logical_not(of_inputs)))
+        self._columns = tuple(
+            [i for i, own in enumerate(of_inputs) if own == which] for which in (True, False)
+        )
         self._angles = [
             Angles([self.exponents[column] for column in columns], spec)
             for columns in self._columns
         ]
         self._shifts = [shift_rule(frequencies) for frequencies in self._separated.frequencies]
+        self._reach = reached(self._separated.circuit, self._separated.symbols, spec.observables)
+        self._rounds = [rounds(columns, self._reach, self._shifts) for columns in self._columns]
 
     @property
     def exponents(self) -> tuple[sympy.Expr, ...]:
@@ -194,7 +198,7 @@ class Sampling:
     @property
     def num_shifts(self) -> int:
         """Rows that the whole gradient of one row needs."""
-        return 2 * sum(len(rule) for rule in self._shifts)
+        return 2 * sum(len(self._shifts[gates[0]]) for part in self._rounds for gates in part)
 
     def expectation(self, inputs, weights):
         """The observables' estimates, see the class."""
@@ -241,20 +245,23 @@ class Sampling:
         exponents = self._joined(of_inputs, others)
         gradient = np.zeros((len(exponents), len(self._columns[which])))
         steps = [
-            (place, column, sign * shift, sign * coefficient)
-            for place, column in enumerate(self._columns[which])
-            for shift, coefficient in self._shifts[column]
+            (gates, sign * shift, sign * coefficient)
+            for gates in self._rounds[which]
+            for shift, coefficient in self._shifts[gates[0]]
             for sign in (1, -1)
         ]
         if not steps or not len(exponents):
             return gradient
         shifted = np.repeat(exponents[None], len(steps), axis=0)
-        for index, (_, column, shift, _) in enumerate(steps):
-            shifted[index, :, column] += shift
+        for index, (gates, shift, _) in enumerate(steps):
+            shifted[index][:, gates] += shift
         values = self.values(shifted.reshape(-1, exponents.shape[1]))
         values = values.reshape(len(steps), len(exponents), -1)
-        for (place, _, _, coefficient), value in zip(steps, values, strict=True):
-            gradient[:, place] += coefficient * np.sum(value * upstream, axis=-1)
+        place_of = {column: place for place, column in enumerate(self._columns[which])}
+        for (gates, _, coefficient), value in zip(steps, values, strict=True):
+            # Of the other observables the difference is nothing but noise.
+            sums = (value * upstream) @ self._reach[gates].T
+            gradient[:, [place_of[gate] for gate in gates]] += coefficient * sums
         return gradient
 
     def _run(self, of_inputs: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -395,16 +402,35 @@ def _correction(program: Program, errors: Mapping[cirq.Qid, Sequence[float]] | N
                 f"readout_errors must have every measured qubit. Received: none for {qubit}"
             )
         zero, one = (0.0, 0.0) if errors is None else errors[qubit]
-        if not (0 <= zero <= 1 and 0 <= one <= 1 and zero + one < 1):
-            raise ValueError(
-                "Readout errors are probabilities whose sum is below 1, or the confusion "
-                f"matrix has no inverse of use. Received: {(zero, one)} for {qubit}"
-            )
-        factor = 1 / (1 - zero - one)
-        # The mean square, where the state is the one that is read worse.
-        square = 1 + 4 * factor**2 * max(zero * (1 - zero), one * (1 - one))
+        factor, square = _factor_and_square(qubit, zero, one)
         rows.append((one - zero, factor, math.sqrt(square)))
     return _Correction(*np.asarray(rows).T)
+
+
+def _factor_and_square(qubit: cirq.Qid, zero: float, one: float) -> tuple[float, float]:
+    """By what a sign is multiplied, and its mean square then, in the state that is read worse."""
+    if not (0 <= zero <= 1 and 0 <= one <= 1 and zero + one < 1):
+        raise ValueError(
+            "Readout errors are probabilities whose sum is below 1, or the confusion "
+            f"matrix has no inverse of use. Received: {(zero, one)} for {qubit}"
+        )
+    factor = 1 / (1 - zero - one)
+    return factor, 1 + 4 * factor**2 * max(zero * (1 - zero), one * (1 - one))
+
+
+def worst_mean_square(errors: Mapping[cirq.Qid, Sequence[float]] | None) -> float:
+    """The most that a corrected sign's mean square may be on any of the qubits; 1 without errors.
+
+    Args:
+        errors: as `readout_errors` of `Sampling`.
+
+    Example:
+        >>> worst_mean_square(None), worst_mean_square({cirq.LineQubit(0): (0.0, 0.5)})
+        (1.0, 5.0)
+    """
+    return max(
+        (_factor_and_square(qubit, *pair)[1] for qubit, pair in (errors or {}).items()), default=1.0
+    )
 
 
 def logical_programs(spec: CircuitSpec, noise_scale: int = 1) -> list[Program]:

@@ -13,12 +13,12 @@ import keras
 import networkx as nx
 import numpy as np
 
-from qrkt_keras.circuits import CircuitSpec, UnsupportedGateError, absorb_cliffords
+from qrkt_keras.circuits import CircuitSpec, UnsupportedGateError
 from qrkt_keras.circuits.lowering import Rotation, pauli_rotations
 from qrkt_keras.circuits.separation import separate
 from qrkt_keras.circuits.spec import read_cirq_json
 from qrkt_keras.execution import UnsupportedCircuitError
-from qrkt_keras.execution.light_cone import cones
+from qrkt_keras.execution.components import narrow_circuits
 from qrkt_keras.execution.measurement import Group, Term, measurements
 from qrkt_keras.execution.sampling import KEY, NAME, Program, noise_scales_of
 from qrkt_keras.hardware.circuit_counts import rows_per_example
@@ -212,20 +212,20 @@ class CompiledCircuit:
 
 @dataclass(frozen=True, eq=False)
 class CompiledCircuits:
-    """All circuits of a model on a processor, or the light cones of one that no processor holds.
+    """All circuits of a model on a processor, or the parts of one that the processor does not hold.
 
     It is what `set_engine("sampling", compiled=...)` takes.
 
     Args:
         circuits: each circuit once.
         rows: how many rows of each one example has: one a token and projection, one a patch; of a
-            circuit that is split, as many times its cones of that form.
-        split: whether they are light cones.
+            circuit that is split, as many times its parts of that form.
+        max_qubits: circuits with more are split into parts; None if none is.
     """
 
     circuits: tuple[CompiledCircuit, ...]
     rows: tuple[int, ...]
-    split: bool
+    max_qubits: int | None = None
 
     @property
     def circuits_per_example(self) -> int:
@@ -252,8 +252,8 @@ class CompiledCircuits:
     def to_json(self) -> str:
         """The compiled circuits as JSON text."""
         circuits = [json.loads(circuit.to_json()) for circuit in self.circuits]
-        data = {"format": FORMAT, "circuits": circuits, "rows": self.rows, "split": self.split}
-        return json.dumps(data)
+        data = {"format": FORMAT, "circuits": circuits, "rows": self.rows}
+        return json.dumps(data | {"max_qubits": self.max_qubits})
 
     @classmethod
     def from_json(cls, text: str) -> CompiledCircuits:
@@ -264,7 +264,7 @@ class CompiledCircuits:
         """
         try:
             data = json.loads(text)
-            circuits, rows, split = data["circuits"], tuple(data["rows"]), data["split"]
+            circuits, rows, most = data["circuits"], tuple(data["rows"]), data["max_qubits"]
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}, not {FORMAT}")
         except (ValueError, KeyError, TypeError) as error:
@@ -273,7 +273,7 @@ class CompiledCircuits:
                 f"Received: {text[:80]!r}"
             ) from error
         compiled = tuple(CompiledCircuit.from_json(json.dumps(circuit)) for circuit in circuits)
-        return cls(compiled, rows, split)
+        return cls(compiled, rows, most)
 
 
 def compile_for(
@@ -301,9 +301,10 @@ def compile_for(
         circuit: a `CircuitSpec`, or a built model with `PQC` layers.
         processor: name of one of `list_processors()`, or a `Processor`.
         gateset: "cz", "sqrt_iswap" or "sycamore".
-        split: for circuits that no processor holds: final Clifford gates are moved into the
-            observables, and the light cones of these are compiled, grouped as
-            `execution.LightCone` groups them. That changes no value.
+        split: for circuits with more qubits than the processor: final Clifford gates are moved into
+            the observables, and what no gate connects runs apart, as few circuits as it fits in;
+            of a component that is still too wide the light cones. That changes no value, see
+            `execution.Split`.
         noise_scales: for zero-noise extrapolation, see `execution.Sampling`: odd numbers, how often
             each gate on two qubits is repeated.
 
@@ -313,7 +314,7 @@ def compile_for(
     Raises:
         TypeError: `circuit` is neither.
         ValueError: there is no such processor, or it does not take the gate set.
-        ProcessorError: a circuit, or a light cone, has more qubits than the processor.
+        ProcessorError: a circuit, or a light cone of it, has more qubits than the processor.
         UnsupportedCircuitError: a gate has no form on two qubits.
 
     Example:
@@ -325,11 +326,12 @@ def compile_for(
     processor = as_processor(processor)
     _check_gateset(gateset, processor)
     scales = noise_scales_of(noise_scales)
-    rows = _rows(circuit, split)
+    most = len(processor.qubits) if split else None
+    rows = _rows(circuit, most)
     if isinstance(circuit, CircuitSpec) and not split:
         return _compile_circuit(circuit, processor, gateset, scales)
-    circuits = [_compile_circuit(spec, processor, gateset, scales, is_cone=split) for spec in rows]
-    return CompiledCircuits(tuple(circuits), tuple(rows.values()), split)
+    circuits = [_compile_circuit(spec, processor, gateset, scales, is_split=split) for spec in rows]
+    return CompiledCircuits(tuple(circuits), tuple(rows.values()), most)
 
 
 def fits(
@@ -359,7 +361,7 @@ def fits(
     processor = as_processor(processor)
     _check_gateset(gateset, processor)
     if min_fidelity == 0:
-        rows = _rows(circuit, split)
+        rows = _rows(circuit, len(processor.qubits) if split else None)
         return all(spec.num_qubits <= len(processor.qubits) for spec in rows)
     try:
         compiled = compile_for(circuit, processor, gateset, split=split)
@@ -377,8 +379,8 @@ def _check_gateset(gateset: str, processor: Processor) -> None:
         )
 
 
-def _rows(circuit: CircuitSpec | keras.Model, is_split: bool) -> dict[CircuitSpec, int]:
-    """Rows of each circuit, or of each light cone."""
+def _rows(circuit: CircuitSpec | keras.Model, max_qubits: int | None) -> dict[CircuitSpec, int]:
+    """Rows of each circuit, or of each part of at most so many qubits."""
     if isinstance(circuit, CircuitSpec):
         rows = {circuit: 1}
     elif isinstance(circuit, keras.Model):
@@ -390,12 +392,12 @@ def _rows(circuit: CircuitSpec | keras.Model, is_split: bool) -> dict[CircuitSpe
             "A CircuitSpec or a Keras model is compiled. "
             f"Received: {circuit!r} of type {type(circuit).__name__}"
         )
-    if not is_split:
+    if max_qubits is None:
         return rows
     split: dict[CircuitSpec, int] = {}
     for spec, number in rows.items():
-        for group in cones(absorb_cliffords(spec)).groups:
-            split[group.spec] = split.get(group.spec, 0) + number * group.num_cones
+        for part, copies in narrow_circuits(spec, max_qubits).items():
+            split[part] = split.get(part, 0) + number * copies
     return split
 
 
@@ -405,11 +407,11 @@ def _compile_circuit(
     gateset: str,
     scales: Sequence[int],
     *,
-    is_cone: bool = False,
+    is_split: bool = False,
 ) -> CompiledCircuit:
     if spec.num_qubits > len(processor.qubits):
-        what = "the widest light cone" if is_cone else "the circuit"
-        advice = "" if is_cone else "; split=True compiles its light cones instead"
+        what = "the circuit's widest light cone" if is_split else "the circuit"
+        advice = "" if is_split else "; split=True runs it in parts, where that is possible"
         raise ProcessorError(
             f"{processor.name} has {len(processor.qubits)} qubits, and {what} has more{advice}. "
             f"Received: num_qubits={spec.num_qubits}"

@@ -15,7 +15,8 @@ from keras import ops
 
 from qrkt_keras.analysis.progress import shown
 from qrkt_keras.circuits import CircuitSpec
-from qrkt_keras.execution import LightCone, make_engine
+from qrkt_keras.execution import make_engine
+from qrkt_keras.execution.components import innermost
 from qrkt_keras.execution.sampling import NAME
 from qrkt_keras.hardware.circuit_counts import rows_per_example
 from qrkt_keras.hardware.executors import executors
@@ -290,7 +291,7 @@ class Estimate:
     Args:
         num_circuits: circuits with their angles.
         num_shots: repetitions of all of them.
-        shots_per_circuit: of one row of each circuit, or light cone, in the order of
+        shots_per_circuit: of one row of each circuit that runs, in the order of
             `CompiledCircuits.circuits`.
         seconds: on the sampler of the trial; None without one.
     """
@@ -336,11 +337,7 @@ def estimate(
     sampler = trial or cirq.Simulator()  # which is not asked without a trial
     for spec, rows in rows_per_example(model).items():
         engine = make_engine(spec, NAME, sampler=sampler, **options)
-        parts = [(engine, 1)]
-        if isinstance(engine, LightCone):
-            groups = engine.cones.groups
-            parts = [(e, g.num_cones) for e, g in zip(engine.engines, groups, strict=True)]
-        for part, times in parts:
+        for part, times in innermost(engine):
             number = rows * times * num_examples * (1 + gradients * part.num_shifts)
             circuits += number * part.num_circuits
             shots += number * part.num_shots

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cirq
+import networkx as nx
 import numpy as np
 
 from qrkt_keras.hardware.pauli_transfer import NoisyCircuit
@@ -28,6 +30,35 @@ MAX_DENSITY_MATRIX_QUBITS = 10
 _MOST_DENSITY_MATRIX_QUBITS = 13
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Qubits of a circuit that meet no others, and what simulates them.
+
+    `columns` are by key the places of their outcomes among those of the whole circuit.
+    """
+
+    columns: dict[str, tuple[int, ...]]
+    circuit: NoisyCircuit | cirq.Circuit
+
+    def sample(
+        self,
+        resolvers: Sequence[cirq.ParamResolver],
+        repetitions: int,
+        generator: np.random.Generator,
+    ) -> list[Mapping[str, np.ndarray]]:
+        """Outcomes of each point by key, `(repetitions, qubits of the key)` of 0 and 1."""
+        if isinstance(self.circuit, NoisyCircuit):
+            parameters = self.circuit.parameters
+            values = [[float(r.value_of(p)) for p in parameters] for r in resolvers]
+            values = np.array(values).reshape(len(resolvers), len(parameters))
+            return self.circuit.sample(values, repetitions, generator)
+        import qsimcirq
+
+        simulator = qsimcirq.QSimSimulator(seed=int(generator.integers(2**31)))
+        results = simulator.run_sweep(self.circuit, resolvers, repetitions)
+        return [result.measurements for result in results]
+
+
 class VirtualMachine(cirq.Sampler):
     """A sampler that takes what a processor takes, and errs as it does.
 
@@ -41,7 +72,7 @@ class VirtualMachine(cirq.Sampler):
         seed: of the outcomes; None draws one. The same runs in the same order give the same
             outcomes.
         simulator: "density_matrix", exact up to the shots, or "trajectories", one a shot; "auto"
-            takes the first for at most 10 qubits.
+            takes the first for at most 10 qubits. Qubits that no gate connects are simulated apart.
 
     Raises:
         ValueError: an argument is none of these.
@@ -83,48 +114,50 @@ class VirtualMachine(cirq.Sampler):
         self.identity = f"{self!r}, noise={told}, simulator={simulator}"
         # How many sweeps were run: where the random numbers of the next come from.
         self.num_runs = 0
-        self._noisy = functools.lru_cache(maxsize=64)(self._make_noisy)
-        self._compiled = functools.lru_cache(maxsize=64)(self._make_compiled)
+        self._parts = functools.lru_cache(maxsize=64)(self._make_parts)
 
     def run_sweep(
         self, program: cirq.AbstractCircuit, params: cirq.Sweepable, repetitions: int = 1
     ) -> Sequence[cirq.Result]:
         """Outcomes of a circuit at every point, see `cirq.Sampler.run_sweep`."""
-        circuit = program.freeze()
-        noisy = self._noisy(circuit)
+        parts = self._parts(program.freeze())
         generator = np.random.default_rng([self.seed, self.num_runs])
         self.num_runs += 1
         resolvers = list(cirq.to_resolvers(params))
-        if self._uses_density_matrix(circuit):
-            compiled = self._compiled(circuit)
-            values = np.array(
-                [
-                    [float(resolver.value_of(parameter)) for parameter in compiled.parameters]
-                    for resolver in resolvers
-                ]
-            ).reshape(len(resolvers), len(compiled.parameters))
-            outcomes = compiled.sample(values, repetitions, generator)
-            return [
-                cirq.ResultDict(params=resolver, measurements=measured)
-                for resolver, measured in zip(resolvers, outcomes, strict=True)
-            ]
-        import qsimcirq
-
-        simulator = qsimcirq.QSimSimulator(seed=int(generator.integers(2**31)))
-        return simulator.run_sweep(noisy, resolvers, repetitions)
-
-    def _uses_density_matrix(self, circuit: cirq.FrozenCircuit) -> bool:
-        number = len(circuit.all_qubits())
-        if self.simulator == "auto":
-            return number <= MAX_DENSITY_MATRIX_QUBITS
-        if self.simulator == "density_matrix" and number > _MOST_DENSITY_MATRIX_QUBITS:
-            raise ProcessorError(
-                f"A density matrix may have {_MOST_DENSITY_MATRIX_QUBITS} qubits: take "
-                f"simulator='trajectories'. Received: a circuit of {number} qubits"
+        drawn = [part.sample(resolvers, repetitions, generator) for part in parts]
+        places = {
+            key: np.argsort([i for part in parts for i in part.columns.get(key, ())])
+            for part in parts
+            for key in part.columns
+        }
+        return [
+            cirq.ResultDict(
+                params=resolver,
+                measurements={
+                    key: np.concatenate([row[key] for row in rows if key in row], -1)[:, order]
+                    for key, order in places.items()
+                },
             )
-        return self.simulator == "density_matrix"
+            for resolver, *rows in zip(resolvers, *drawn, strict=True)
+        ]
 
-    def _make_noisy(self, circuit: cirq.FrozenCircuit) -> cirq.Circuit:
+    def _make_parts(self, circuit: cirq.FrozenCircuit) -> list[_Part]:
+        parts = []
+        for part, columns in _independent(self._noisy(circuit)):
+            number = len(part.all_qubits())
+            if self.simulator == "density_matrix" and number > _MOST_DENSITY_MATRIX_QUBITS:
+                raise ProcessorError(
+                    f"A density matrix may have {_MOST_DENSITY_MATRIX_QUBITS} qubits: take "
+                    f"simulator='trajectories'. Received: a circuit of {number} qubits"
+                )
+            is_narrow = number <= MAX_DENSITY_MATRIX_QUBITS
+            if self.simulator == "density_matrix" or (self.simulator == "auto" and is_narrow):
+                parts.append(_Part(columns, NoisyCircuit(part)))
+            else:
+                parts.append(_Part(columns, part))
+        return parts
+
+    def _noisy(self, circuit: cirq.FrozenCircuit) -> cirq.Circuit:
         try:
             self.processor.device.validate_circuit(circuit)
         except ValueError as error:
@@ -136,9 +169,6 @@ class VirtualMachine(cirq.Sampler):
         circuit = cirq.map_operations(circuit, lambda operation, _: _as_pulse(operation))
         circuit = circuit.unfreeze()
         return circuit if self.noise is None else circuit.with_noise(self.noise)
-
-    def _make_compiled(self, circuit: cirq.FrozenCircuit) -> NoisyCircuit:
-        return NoisyCircuit(self._noisy(circuit))
 
     def __repr__(self) -> str:
         return f"VirtualMachine({self.processor.name!r}, seed={self.seed})"
@@ -158,6 +188,45 @@ def virtual_machine(
         VirtualMachine('weber', seed=1)
     """
     return VirtualMachine(processor, noise=noise, seed=seed, simulator=simulator)
+
+
+def _independent(
+    circuit: cirq.Circuit,
+) -> list[tuple[cirq.Circuit, dict[str, tuple[int, ...]]]]:
+    """Parts of a circuit that no gate connects, each with its part of every measurement."""
+    measured = [op for op in circuit.all_operations() if cirq.is_measurement(op)]
+    keys = {cirq.measurement_key_name(op): tuple(range(len(op.qubits))) for op in measured}
+    is_plain = all(
+        isinstance(op.gate, cirq.MeasurementGate) and not op.gate.confusion_map for op in measured
+    )
+    if len(keys) < max(len(measured), 1) or not (
+        is_plain and circuit.are_all_measurements_terminal()
+    ):
+        return [(circuit, keys)]  # which simulators of other measurements may take
+    graph = nx.Graph()
+    graph.add_nodes_from(circuit.all_qubits())
+    gates = [op for op in circuit.all_operations() if not cirq.is_measurement(op)]
+    for operation in gates:
+        nx.add_path(graph, operation.qubits)
+    parts = []
+    found = sorted(map(sorted, nx.connected_components(graph)))
+    part_of = {qubit: index for index, qubits in enumerate(found) for qubit in qubits}
+    own: list[list[cirq.Operation]] = [[] for _ in found]
+    for operation in gates:
+        own[part_of[operation.qubits[0]]].append(operation)
+    for index, operations in enumerate(own):
+        part, columns = cirq.Circuit(operations), {}
+        for operation in measured:
+            key, mask = cirq.measurement_key_name(operation), operation.gate.full_invert_mask()
+            places = [i for i, q in enumerate(operation.qubits) if part_of[q] == index]
+            if places:
+                columns[key] = tuple(places)
+                qubits = [operation.qubits[i] for i in places]
+                inverted = tuple(mask[i] for i in places)
+                part.append(cirq.measure(*qubits, key=key, invert_mask=inverted))
+        if columns:
+            parts.append((part, columns))
+    return parts
 
 
 def _as_pulse(operation: cirq.Operation) -> cirq.Operation:

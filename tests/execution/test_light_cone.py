@@ -110,7 +110,7 @@ def check(spec, seed=0, num_columns=6):
 
 
 def sizes(spec):
-    return [(group.num_cones, group.spec.num_qubits) for group in cones(spec).groups]
+    return [(group.num_copies, group.spec.num_qubits) for group in cones(spec).groups]
 
 
 @pytest.mark.parametrize("num_layers, width", [(1, 1), (2, 3), (3, 5), (4, 7), (5, 9)])
@@ -167,7 +167,7 @@ def test_observables_of_one_cone_share_it():
     spec = CircuitSpec(circuit.circuit, circuit.inputs, circuit.weights, read)
     (group,) = cones(spec).groups
     # The last ring does not commute with X and Y.
-    assert (group.num_cones, group.spec.num_qubits, group.spec.num_observables) == (16, 5, 3)
+    assert (group.num_copies, group.spec.num_qubits, group.spec.num_observables) == (16, 5, 3)
 
 
 def test_a_sum_on_one_cone_is_read_as_one_observable():

@@ -26,6 +26,7 @@ from qrkt_keras.execution import (
     make_engine,
     plan,
 )
+from qrkt_keras.execution.components import innermost
 from qrkt_keras.execution.sampling import richardson
 from qrkt_keras.layers import PQC
 from qrkt_keras.zoo import PatchQNN
@@ -34,6 +35,7 @@ SPECS = {
     "rx_ring": templates.rx_ring(4),
     "ry_ring": templates.ry_ring(4),
     "hardware_efficient": templates.hardware_efficient(3),
+    "several at once": templates.hardware_efficient(6, num_layers=1),
     "patch": templates.patch(1, num_qubits=3, num_features=12, num_values=4),
     "products": scaled_reupload(3, 2),
     "random_0": random_spec(0, 4, 20),
@@ -187,7 +189,8 @@ def test_a_call_is_one_batch_and_so_is_a_gradient():
     tape.gradient(values, weights)
     # Data have no gradient here, so what they turn is not shifted.
     gates = sum(bool(e.free_symbols & set(spec.weights)) for e in engine.exponents)
-    assert sampler.calls == [(2, [3, 3], [7, 7]), (2, [6 * gates] * 2, [7, 7])]
+    # Of the last ones on each qubit no observable depends on both: they are shifted at once.
+    assert sampler.calls == [(2, [3, 3], [7, 7]), (2, [6 * (gates - 2)] * 2, [7, 7])]
     assert gates < len(engine.exponents)
 
 
@@ -234,9 +237,9 @@ def test_circuits_without_symbols_and_angles_that_cancel():
     assert found[0].ravel() == pytest.approx([-np.sin(0.3)], abs=0.15)
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_the_target_holds_for_sums_and_corrected_strings(split):
-    """In the state that is read worst, and where an observable is a sum of several cones'."""
+@pytest.mark.parametrize("max_qubits", [None, 2, 1])
+def test_the_target_holds_for_sums_and_corrected_strings(max_qubits):
+    """In the state that is read worst, and where an observable is a sum of several parts'."""
     qubits = cirq.LineQubit.range(3)
     w = sympy.Symbol("w")
     circuit = cirq.Circuit(cirq.ry(w)(q) for q in qubits)
@@ -252,7 +255,7 @@ def test_the_target_holds_for_sums_and_corrected_strings(split):
         sampler=Misreading(errors),
         standard_error=0.3,
         readout_errors=errors,
-        split=split,
+        max_qubits=max_qubits,
     )
     for angle in (np.pi, 2.6):
         weights = tf.constant([[angle]], "float32")
@@ -555,15 +558,15 @@ def test_a_wide_circuit_in_light_cones():
     spec = templates.hardware_efficient(12, num_layers=2)
     inputs, weights = point(spec)
     sampler = Counting()
-    engine = make_engine(spec, "sampling", sampler=sampler, repetitions=2000, split=True)
+    engine = make_engine(spec, "sampling", sampler=sampler, repetitions=2000, max_qubits=4)
     values = engine.expectation(tf.constant(inputs), tf.constant(weights)).numpy()
     exact = make_engine(spec).expectation(tf.constant(inputs), tf.constant(weights)).numpy()
     assert np.all(np.abs(values - exact) < 5 / np.sqrt(2000))
-    assert all(group.spec.num_qubits <= 3 for group in engine.cones.groups)
+    assert all(inner.spec.num_qubits <= 3 for inner, _ in innermost(engine))
     upstream = np.ones(spec.num_observables)
     ours, theirs = (
         gradients(e, inputs[:1], weights, upstream)
-        for e in (make_engine(spec, "sampling", sampler=sampler, split=True), make_engine(spec))
+        for e in (make_engine(spec, "sampling", sampler=sampler, max_qubits=4), make_engine(spec))
     )
     for one, other in zip(ours, theirs, strict=True):
         assert (

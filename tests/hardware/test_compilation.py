@@ -294,7 +294,7 @@ def test_other_json_is_refused(change, message):
     data = json.loads(compile_for(SPECS["two qubits"]).to_json())
     with pytest.raises(ValueError, match=message):
         CompiledCircuit.from_json(json.dumps(change(data)))
-    for text in ("{}", '{"format": 7, "circuits": [], "rows": [], "split": false}'):
+    for text in ("{}", '{"format": 7, "circuits": [], "rows": [], "max_qubits": null}'):
         with pytest.raises(ValueError, match="JSON text of CompiledCircuits.* Received: "):
             CompiledCircuits.from_json(text)
     del data["report"]["total_duration"]
@@ -329,30 +329,42 @@ def test_what_cannot_be_compiled():
 def test_a_wide_circuit_is_refused_with_the_numbers():
     with pytest.raises(ProcessorError, match="weber has 53 qubits.* Received: num_qubits=384"):
         compile_for(templates.ry_ring(384))
-    # Every value of this ring is of up to 384 qubits: there is nothing to split.
-    with pytest.raises(ProcessorError, match="widest light cone .* Received: num_qubits=384"):
-        compile_for(templates.rx_ring(384), split=True)
+    wide = templates.hardware_efficient(54, num_layers=30)
+    with pytest.raises(ProcessorError, match="widest light cone has more.* num_qubits=54"):
+        compile_for(wide, split=True)
 
 
-def test_a_wide_circuit_can_be_split():
-    spec = templates.ry_ring(60)
-    compiled = compile_for(spec, "weber", split=True)
-    assert compiled.split and max(c.report.num_qubits for c in compiled.circuits) == 2
+@pytest.mark.parametrize("template", [templates.rx_ring, templates.ry_ring])
+def test_a_ring_of_384_qubits_runs_on_a_processor(template):
+    spec = template(384)
+    machine = virtual_machine("weber", noise=None, seed=0)
+    compiled = compile_for(spec, machine.processor, "cz", split=True)
+    assert compiled.max_qubits == 53 and compiled.circuits_per_example == 8
+    (circuit,) = compiled.circuits
+    assert circuit.report.num_qubits == 48 and circuit.report.two_qubit_gates == 0
     rng = np.random.default_rng(0)
-    inputs = rng.uniform(-1, 1, (2, 1, 60)).astype("float32")
-    weights = rng.uniform(-1, 1, (1, 60)).astype("float32")
-    engine = make_engine(
-        spec,
-        "sampling",
-        sampler=virtual_machine("weber", noise=None, seed=0),
-        compiled=compiled,
-        repetitions=2000,
-    )
+    inputs = rng.uniform(-0.3, 0.3, (2, 1, 384)).astype("float32")
+    weights = rng.uniform(-0.3, 0.3, (1, 384)).astype("float32")
+    engine = make_engine(spec, "sampling", sampler=machine, compiled=compiled, repetitions=2000)
     values = engine.expectation(tf.constant(inputs), tf.constant(weights)).numpy()
     exact = make_engine(spec).expectation(tf.constant(inputs), tf.constant(weights)).numpy()
     assert np.all(np.abs(values - exact) <= 5 / np.sqrt(2000))
     loaded = CompiledCircuits.from_json(compiled.to_json())
-    assert loaded.split and loaded.to_json() == compiled.to_json()
+    assert loaded.max_qubits == 53 and loaded.to_json() == compiled.to_json()
+
+
+def test_light_cones_of_a_component_that_is_too_wide():
+    spec = templates.hardware_efficient(60, num_layers=2)
+    machine = virtual_machine("weber", noise=None, seed=0)
+    compiled = compile_for(spec, machine.processor, "cz", split=True)
+    assert max(circuit.report.num_qubits for circuit in compiled.circuits) <= 4
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(-1, 1, (1, 1, 60)).astype("float32")
+    weights = rng.uniform(-1, 1, (1, spec.num_weights)).astype("float32")
+    engine = make_engine(spec, "sampling", sampler=machine, compiled=compiled, repetitions=2000)
+    values = engine.expectation(tf.constant(inputs), tf.constant(weights)).numpy()
+    exact = make_engine(spec).expectation(tf.constant(inputs), tf.constant(weights)).numpy()
+    assert np.all(np.abs(values - exact) <= 5 / np.sqrt(2000))
 
 
 # Models.

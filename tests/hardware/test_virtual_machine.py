@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import cirq
 import cirq_google
+import networkx as nx
 import numpy as np
 import pytest
 import sympy
 import tensorflow as tf
 from cirq_google import engine
 
-from qrkt_keras.circuits import templates
+from qrkt_keras.circuits import CircuitSpec, templates
 from qrkt_keras.circuits.separation import separate
 from qrkt_keras.execution import Sampling, StateVector
 from qrkt_keras.hardware import (
@@ -117,7 +118,10 @@ def test_measurements_are_as_in_cirq():
     ):
         with pytest.raises(ValueError, match="Received: "):
             machine.run(wrong, repetitions=1)
-    wide = cirq.Circuit(cirq.measure(*machine.processor.qubits[:20], key="m"))
+    graph = machine.processor.graph
+    connected = list(nx.bfs_tree(graph, machine.processor.qubits[0]))[:20]
+    pairs = graph.subgraph(connected).edges
+    wide = cirq.Circuit([cirq.CZ(*pair) for pair in pairs], cirq.measure(*connected, key="m"))
     whole = virtual_machine("weber", simulator="density_matrix")
     with pytest.raises(ProcessorError, match="Received: a circuit of 20 qubits"):
         whole.run(wide, repetitions=1)
@@ -237,6 +241,42 @@ def test_many_qubits_go_by_trajectories():
     machine = VirtualMachine("weber", seed=0)
     spec = templates.hardware_efficient(12, num_layers=1)
     program, sweep = program_and_sweep(spec, "cz", 1)
-    assert not machine._uses_density_matrix(program.circuit)
+    (part,) = machine._parts(program.circuit)
+    assert isinstance(part.circuit, cirq.Circuit)
     found = parities(machine.run_sweep(program.circuit, sweep, 300))
     assert found.shape == (1, 12) and np.all(np.abs(found) <= 1)
+
+
+def test_qubits_that_no_gate_connects_are_simulated_apart():
+    """As many as the processor has, with the density matrix of each part."""
+    spec = CircuitSpec(
+        cirq.Circuit(
+            [cirq.rx(0.3 + 0.1 * q.x).on(q) for q in cirq.LineQubit.range(12)],
+            [cirq.CZ(*pair) for pair in zip(*[iter(cirq.LineQubit.range(12))] * 2, strict=True)],
+            cirq.ry(sympy.Symbol("w")).on_each(*cirq.LineQubit.range(12)),
+        ),
+        [],
+        ["w"],
+        [cirq.Z(q) for q in cirq.LineQubit.range(12)],
+    )
+    (program,) = compile_for(spec, "weber", "cz").programs(spec)
+    sweep = program.sweep(np.linspace(0, 1, 3)[:, None] * np.ones((1, 12)))
+    machine = virtual_machine("weber", seed=0)
+    parts = machine._parts(program.circuit)
+    assert [len(part.circuit.qubits) for part in parts] == [2] * 6
+    found = parities(machine.run_sweep(program.circuit, sweep, 20_000))
+    noisy = machine._noisy(program.circuit)
+    for pair in range(6):
+        qubits = program.qubits[2 * pair : 2 * pair + 2]
+        own = cirq.Circuit(
+            op.gate.on(*qubits) if cirq.is_measurement(op) else op
+            for op in noisy.all_operations()
+            if set(op.qubits) <= set(qubits)
+        )
+        for row, resolver in enumerate(cirq.to_resolvers(sweep)):
+            state = cirq.DensityMatrixSimulator(dtype=np.complex128).simulate(own, resolver)
+            for place, qubit in enumerate(qubits):
+                exact = cirq.Z(qubit).expectation_from_density_matrix(
+                    state.final_density_matrix, {q: i for i, q in enumerate(sorted(qubits))}
+                )
+                assert abs(found[row, 2 * pair + place] - exact.real) < 5 / np.sqrt(20_000)

@@ -6,6 +6,7 @@ import json
 import sys
 
 import google.auth
+import keras
 import pytest
 from cirq_google.engine import create_noiseless_virtual_engine_from_latest_templates
 from typer.testing import CliRunner
@@ -60,6 +61,35 @@ def test_what_is_too_wide():
     text = run("compile", "ry_ring", "-n", 60, status=1)
     assert "weber has 53 qubits" in text and "num_qubits=60" in text
     assert "circuits per example" in run("compile", "ry_ring", "-n", 60, "--split-circuits")
+
+
+def test_a_model_that_is_too_wide_runs_in_parts(tmp_path):
+    """A 60-qubit attention, which weber runs as two circuits of 30 qubits each."""
+    keras.utils.set_random_seed(0)
+    model = zoo.QViT(
+        (8, 8, 1),
+        10,
+        patch_size=8,
+        hidden_dim=60,
+        num_heads=1,
+        mlp_dim=4,
+        num_encoder_blocks=0,
+        num_ode_blocks=1,
+        num_decoder_blocks=0,
+        solver="rk1",
+        template="rx_ring",
+    )
+    model.save_to_preset(tmp_path / "wide")
+    words = ("evaluate", tmp_path / "wide", "--data", "digits", "--examples", 2, "--gateset", "cz")
+    text = run(*words, "-r", 20, "--output", tmp_path / "refused", status=1)
+    assert "num_qubits=60" in text and "split=True" in text
+    text = run(*words, "-r", 20, "--split-circuits", "--output", tmp_path / "job")
+    results = json.loads((tmp_path / "job" / "evaluation.json").read_text())
+    circuits = hardware.compile_for(model, "weber", "cz", split=True).circuits_per_example
+    # The attention's four in two parts each, and the feed-forward's of four qubits.
+    assert model.circuits_per_example == 5 and circuits == 9
+    assert results["num_circuits"] == 2 * circuits and results["split_circuits"] is True
+    assert results["max_error"] < 1.5 and "split" in results["command"]
 
 
 def evaluate(folder, *words, status=0):

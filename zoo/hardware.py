@@ -1,9 +1,9 @@
 """Runs small presets on noisy virtual machines; makes the tables and pictures of docs/hardware.md.
 
-    python zoo/hardware.py train       # trains and packages the presets: minutes
+    python zoo/hardware.py train       # trains and packages the presets: 17 minutes
     python zoo/hardware.py compile     # what each template becomes on each processor: a minute
     python zoo/hardware.py evaluate    # 100 images of digits, 20 of MNIST: some ten minutes
-    python zoo/hardware.py repetitions # accuracy against repetitions: some five minutes
+    python zoo/hardware.py repetitions # accuracy against repetitions: some fifteen minutes
     python zoo/hardware.py steps       # training on the virtual machine: a minute
     python zoo/hardware.py speed       # the virtual machine beside other simulators: a minute
     python zoo/hardware.py report      # runs nothing
@@ -47,6 +47,7 @@ MITIGATIONS = {
     "readout": {"mitigate_readout": True},
     "readout, zero noise": {"mitigate_readout": True, "noise_scales": "1,3"},
 }
+EXAMPLES = {QVIT: 100, PATCH: 20}
 REPETITIONS = (10, 30, 100, 300, 1000, 3000)
 WAYS = {
     "no noise": {"noiseless": True},
@@ -160,25 +161,25 @@ def speed(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Both presets on both processors, with and without mitigation."""
     jobs = [
-        {"preset": QVIT, "examples": 100, "processor": processor, "gateset": gateset, **how}
+        {"preset": QVIT, "processor": processor, "gateset": gateset, **how}
         for processor in PROCESSORS
         for gateset in GATESETS
         for how in MITIGATIONS.values()
     ]
     jobs += [
-        {"preset": PATCH, "examples": 20, "processor": processor, "gateset": gateset, **how}
+        {"preset": PATCH, "processor": processor, "gateset": gateset, **how}
         for processor in PROCESSORS
         for gateset in ("cz", "sqrt_iswap")
         for how in MITIGATIONS.values()
     ]
-    trained = {name for name in (QVIT, PATCH) if zoo.read_preset(name).weights is not None}
-    run_jobs("evaluate", [job for job in jobs if job["preset"] in trained], options)
+    run_jobs("evaluate", [job | {"examples": EXAMPLES[job["preset"]]} for job in jobs], options)
 
 
 def repetitions(options: argparse.Namespace) -> None:
-    """Accuracy against repetitions, by several ways to run the circuits."""
+    """Accuracy of both presets against repetitions, by several ways to run the circuits."""
     jobs = [
-        {"preset": QVIT, "examples": 100, "gateset": "cz", "repetitions": number, **how}
+        {"preset": preset, "examples": examples, "gateset": "cz", "repetitions": number, **how}
+        for preset, examples in EXAMPLES.items()
         for how in WAYS.values()
         for number in REPETITIONS
     ]
@@ -258,8 +259,10 @@ def report(options: argparse.Namespace) -> None:
     results = read()
     for name, lines in tables(results):
         runs.write_table(PAGE, name, lines)
-    if "repetitions" in results:
-        draw_repetitions(results["repetitions"])
+    for preset in (QVIT, PATCH):
+        rows = [row for row in results.get("repetitions", []) if row["preset"] == preset]
+        if rows:
+            draw_repetitions(preset, rows)
 
 
 def tables(results: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -337,8 +340,8 @@ def evaluate_table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def draw_repetitions(rows: list[dict[str, Any]]) -> None:
-    """Accuracy against repetitions."""
+def draw_repetitions(preset: str, rows: list[dict[str, Any]]) -> None:
+    """A preset's accuracy against repetitions."""
     from qrkt_keras.hardware import repetitions_picture
 
     accuracies: dict[str, dict[int, float]] = {}
@@ -352,8 +355,8 @@ def draw_repetitions(rows: list[dict[str, Any]]) -> None:
         accuracies,
         rows[0]["exact_accuracy"],
         rows[0]["num_examples"],
-        IMAGES / "hardware_repetitions.png",
-        title=f"{QVIT}, CZ gates",
+        IMAGES / f"hardware_repetitions_{preset.split('_')[0]}.png",
+        title=f"{preset}, CZ gates",
     )
 
 

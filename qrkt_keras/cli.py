@@ -2462,7 +2462,11 @@ class _Sampled:
         from qrkt_keras import hardware as processors
 
         compiled = sampling["compiled"]
-        widest = max(circuit.report.num_qubits for circuit in compiled.circuits)
+        # Qubits that no gate connects are simulated apart.
+        widest = max(
+            circuit.report.num_qubits if circuit.report.two_qubit_gates else 1
+            for circuit in compiled.circuits
+        )
         with _status("Trying each circuit …"):
             estimate = processors.estimate(
                 model,

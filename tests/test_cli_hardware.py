@@ -84,6 +84,7 @@ def test_a_model_that_is_too_wide_runs_in_parts(tmp_path):
     text = run(*words, "-r", 20, "--output", tmp_path / "refused", status=1)
     assert "num_qubits=60" in text and "split=True" in text
     text = run(*words, "-r", 20, "--split-circuits", "--output", tmp_path / "job")
+    assert "18 circuits in all" in text and "a virtual machine about" in text
     results = json.loads((tmp_path / "job" / "evaluation.json").read_text())
     circuits = hardware.compile_for(model, "weber", "cz", split=True).circuits_per_example
     # The attention's four in two parts each, and the feed-forward's of four qubits.

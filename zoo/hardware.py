@@ -48,7 +48,10 @@ MITIGATIONS = {
     "readout, zero noise": {"mitigate_readout": True, "noise_scales": "1,3"},
 }
 EXAMPLES = {QVIT: 100, PATCH: 20}
-REPETITIONS = (10, 30, 100, 300, 1000, 3000)
+REPETITIONS = {
+    QVIT: (1, 3, 10, 30, 100, 300, 1000, 3000),
+    PATCH: (100, 300, 1000, 3000, 10_000),
+}
 WAYS = {
     "no noise": {"noiseless": True},
     "weber": {"processor": "weber"},
@@ -181,7 +184,7 @@ def repetitions(options: argparse.Namespace) -> None:
         {"preset": preset, "examples": examples, "gateset": "cz", "repetitions": number, **how}
         for preset, examples in EXAMPLES.items()
         for how in WAYS.values()
-        for number in REPETITIONS
+        for number in REPETITIONS[preset]
     ]
     run_jobs("repetitions", jobs, options)
 

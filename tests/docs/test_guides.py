@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "engines.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "engines.md", ROOT / "docs" / "hardware.md"]
 CARDS = sorted((ROOT / "zoo").glob("*/README.md"))
 GUIDES = [*PAGES, *sorted((ROOT / "docs" / "guides").glob("*.md")), *CARDS]
 # Those that run several commands, each in processes of its own: minutes. These have tests of their

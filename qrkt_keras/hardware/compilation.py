@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 
 import cirq
@@ -35,6 +35,10 @@ from qrkt_keras.hardware.single_qubit import Run, constant_gate, is_diagonal
 
 FORMAT = 1
 GATESET = "sqrt_iswap"
+# A place where a routing begins without a qubit.
+_FREE = cirq.NamedQubit("free")
+# All turns of a ring of at most so many are tried as beginnings; of a longer one a search is long.
+_LARGEST_TURNED = 8
 
 Places = Mapping[cirq.Qid, cirq.Qid]
 
@@ -289,7 +293,7 @@ def compile_for(
     - Gates with symbols become Pauli rotations, and these single-qubit rotations between CNOTs.
     - Qubits are placed where every gate is between neighbours, on the best calibrated part of the
       lattice: rings of even length and lines fit. Where nothing fits, such as a ring of an odd
-      length, `cirq.RouteCQC` adds swaps.
+      length, `cirq.RouteCQC` adds swaps, from several beginnings.
     - Gates on two qubits become those of the gate set, and all that happens to a qubit between them
       one PhasedXZGate; its angles are computed from inputs and weights for each row, so one circuit
       serves all rows, and all shifted ones of a gradient.
@@ -536,12 +540,15 @@ def _placed(
             f"Received: a circuit of {len(wanted)} qubits"
         )
     starts = [dict(zip(sorted(wanted), spots, strict=True))]
-    for order in (sorted(wanted), _fold(sorted(wanted))):
-        line = nx.Graph()
-        nx.add_path(line, order)
-        places = place(line, processor.graph, node_cost, edge_cost)
+    for graph in _shapes(sorted(wanted)):
+        places = place(
+            graph,
+            processor.graph,
+            lambda qubit, spot: 0.0 if qubit == _FREE else node_cost(qubit, spot),
+            lambda a, b, spot, near: 0.0 if _FREE in (a, b) else edge_cost(a, b, spot, near),
+        )
         if places is not None:
-            starts.append(places)
+            starts.append({qubit: places[qubit] for qubit in wanted})
     routes = [_routed(operations, places, processor) for places in starts]
     group = Group(tuple((qubit, "Z") for qubit in sorted(measured)), ())
 
@@ -549,6 +556,19 @@ def _placed(
         return _figures(_compiled(layout, group, gateset, 1).circuit, processor)[0]
 
     return max(routes, key=fidelity)
+
+
+def _shapes(qubits: Sequence[cirq.Qid]) -> Iterator[nx.Graph]:
+    """Lines and rings to begin a routing with, of few qubits from each of them on.
+
+    A lattice has no ring of odd length. One of even length has a place left free, through which a
+    swap goes on around the ring.
+    """
+    for shift in range(len(qubits) if len(qubits) <= _LARGEST_TURNED else 1):
+        turned = [*qubits[shift:], *qubits[:shift]]
+        for order in (turned, _fold(turned)):
+            yield nx.path_graph(order)
+        yield nx.cycle_graph([*turned, _FREE] if len(turned) % 2 else turned)
 
 
 def _fold(qubits: Sequence[cirq.Qid]) -> list[cirq.Qid]:

@@ -221,6 +221,14 @@ def test_odd_rings_are_routed(size):
     assert report.is_routed and report.two_qubit_gates > report.two_qubit_gates_before
 
 
+@pytest.mark.parametrize("name", ["rainbow", "weber"])
+def test_an_odd_ring_moves_through_the_place_left_free(name):
+    """One swap of three gates a layer, where from a line there are two and more."""
+    spec = templates.hardware_efficient(5, 3)
+    report = compile_for(spec, name, "cz").report
+    assert report.two_qubit_gates <= report.two_qubit_gates_before + 3 * 3
+
+
 def test_it_takes_the_best_calibrated_qubits():
     processor = get_processor("weber")
     spec = templates.hardware_efficient(4, 2)

@@ -1,4 +1,4 @@
-"""Runs small presets on noisy virtual machines; makes the tables and pictures of docs/hardware.md.
+"""Runs small presets on noisy virtual machines; makes docs/hardware.md's tables and pictures.
 
     python zoo/hardware.py train       # trains and packages the presets: 17 minutes
     python zoo/hardware.py compile     # what each template becomes on each processor: a minute
@@ -9,7 +9,7 @@
     python zoo/hardware.py report      # runs nothing
 
 Every figure is of a command of `qrkt`, which is in docs/hardware.json beside it. What is there is
-not run again; `--again` does.
+not run again; `--again` does. The models' cards get some rows too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ PAGE = ROOT / "docs" / "hardware.md"
 IMAGES = ROOT / "docs" / "images"
 
 QVIT, PATCH = "qvit_rk1_digits_hardware", "patch_qnn_p4_d1_mnist"
+CARDS = {QVIT: ROOT / "zoo" / "qvit" / "README.md", PATCH: ROOT / "zoo" / "patch_qnn" / "README.md"}
 PROCESSORS = ("rainbow", "weber")
 GATESETS = ("cz", "sqrt_iswap", "sycamore")
 TEMPLATES = {
@@ -260,26 +261,29 @@ def report(options: argparse.Namespace) -> None:
     """Tables and pictures of what is recorded."""
     del options
     results = read()
-    for name, lines in tables(results):
-        runs.write_table(PAGE, name, lines)
+    for page, name, lines in tables(results):
+        runs.write_table(page, name, lines)
     for preset in (QVIT, PATCH):
         rows = [row for row in results.get("repetitions", []) if row["preset"] == preset]
         if rows:
             draw_repetitions(preset, rows)
 
 
-def tables(results: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Each table of the page, by its name."""
+def tables(results: dict[str, Any]) -> Iterator[tuple[Path, str, list[str]]]:
+    """Each table, its page or card, and its name there."""
     if "compile" in results:
-        yield "compile", compile_table(results["compile"])
-    for preset in (QVIT, PATCH):
+        yield PAGE, "compile", compile_table(results["compile"])
+    for preset, card in CARDS.items():
         rows = [row for row in results.get("evaluate", []) if row["preset"] == preset]
         if rows:
-            yield preset, evaluate_table(rows)
+            yield PAGE, preset, evaluate_table(rows)
+        chosen = [row for row in rows if (row["processor"], row["gateset"]) == ("weber", "cz")]
+        if chosen:
+            yield card, preset, evaluate_table(chosen)
     if "steps" in results:
-        yield "steps", steps_lines(results["steps"])
+        yield PAGE, "steps", steps_lines(results["steps"])
     if "speed" in results:
-        yield "speed", speed_table(results["speed"])
+        yield PAGE, "speed", speed_table(results["speed"])
 
 
 def steps_lines(row: dict[str, Any]) -> list[str]:

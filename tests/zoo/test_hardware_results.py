@@ -26,10 +26,10 @@ TOLERANCES = {
 }
 
 
-@pytest.mark.parametrize("name, lines", script.tables(RESULTS))
-def test_the_page_is_what_is_recorded(name, lines):
+@pytest.mark.parametrize("page, name, lines", script.tables(RESULTS))
+def test_pages_are_what_is_recorded(page, name, lines):
     written = [f"<!-- hardware.py {name} -->", *lines, f"<!-- end of {name} -->"]
-    assert "\n".join(written) in script.PAGE.read_text()
+    assert "\n".join(written) in page.read_text()
 
 
 def test_all_that_is_promised_is_recorded():
@@ -64,12 +64,16 @@ def test_a_recorded_row_is_what_runs_today(tmp_path):
 
 
 def test_a_report_changes_nothing(tmp_path, monkeypatch):
-    page = tmp_path / "hardware.md"
-    page.write_text(script.PAGE.read_text())
-    monkeypatch.setattr(script, "PAGE", page)
+    pages = [script.PAGE, *script.CARDS.values()]
+    before = [page.read_text() for page in pages]
+    copies = [tmp_path / f"{number}.md" for number in range(len(pages))]
+    for copy, text in zip(copies, before, strict=True):
+        copy.write_text(text)
+    monkeypatch.setattr(script, "PAGE", copies[0])
+    monkeypatch.setattr(script, "CARDS", dict(zip(script.CARDS, copies[1:], strict=True)))
     monkeypatch.setattr(script, "IMAGES", tmp_path)
     script.report(None)
-    assert page.read_text() == (ROOT / "docs" / "hardware.md").read_text()
+    assert [copy.read_text() for copy in copies] == before
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         "hardware_repetitions_patch.png",
         "hardware_repetitions_qvit.png",

@@ -57,18 +57,21 @@ class Components:
 
 @functools.lru_cache(maxsize=64)
 def components(spec: CircuitSpec, max_qubits: int) -> Components:
-    """The connected components of a circuit, as few circuits as they fit in.
+    """The connected components of a circuit, put together to a few circuits.
 
     Clifford gates at its end are moved into the observables first. Qubits without gates are known
     without a circuit, components that no observable reads have none.
 
     Args:
         spec: the circuit.
-        max_qubits: components are put together to circuits of at most so many qubits, all about as
-            wide; one that is wider is a part of its own.
+        max_qubits: components are put together, one after the other, to as few circuits of at most
+            so many qubits as that gives, about as wide; one that is wider is a part of its own.
 
     Returns:
-        Frozen Components.
+        Frozen Components; the qubits of a part are `cirq.LineQubit`s from 0 on.
+
+    Raises:
+        ValueError: `max_qubits` is no whole number of at least 1.
 
     Example:
         >>> from qrkt_keras.circuits import templates
@@ -76,6 +79,7 @@ def components(spec: CircuitSpec, max_qubits: int) -> Components:
         >>> [(part.num_copies, part.spec.num_qubits) for part in found.parts]
         [(8, 48)]
     """
+    check_max_qubits(max_qubits)
     spec = absorb_cliffords(spec)
     component_of, touched = _component_of(spec)
     constants = np.zeros(spec.num_observables)
@@ -108,18 +112,32 @@ def components(spec: CircuitSpec, max_qubits: int) -> Components:
     return Components(
         parts,
         tuple(tuple(places[factor] for factor in product) for product in uses),
-        matrix,
-        constants,
+        _frozen(matrix),
+        _frozen(constants),
         max(map(len, strings), default=0),
     )
 
 
-def narrow_circuits(spec: CircuitSpec, max_qubits: int) -> dict[CircuitSpec, int]:
+def num_components(spec: CircuitSpec) -> int:
+    """How many components of a circuit have gates.
+
+    Example:
+        >>> from qrkt_keras.circuits import templates
+        >>> (part,) = narrow_circuits(templates.rx_ring(384), 53)
+        >>> num_components(part)
+        48
+    """
+    component_of, touched = _component_of(spec)
+    return len({component_of[qubit] for qubit in touched})
+
+
+def narrow_circuits(
+    spec: CircuitSpec, max_qubits: int, packed_qubits: int | None = None
+) -> dict[CircuitSpec, int]:
     """The circuits that `Split` runs, and how often each, for one row.
 
     Args:
-        spec: the circuit.
-        max_qubits: how many qubits one may have; a light cone may be wider.
+        spec, max_qubits, packed_qubits: as of `Split`. A light cone may be wider.
 
     Example:
         >>> from qrkt_keras.circuits import templates
@@ -129,11 +147,11 @@ def narrow_circuits(spec: CircuitSpec, max_qubits: int) -> dict[CircuitSpec, int
     if spec.num_qubits <= max_qubits:
         return {spec: 1}
     found: dict[CircuitSpec, int] = {}
-    for part in components(spec, max_qubits).parts:
-        is_narrow = part.spec.num_qubits <= max_qubits
+    for part in components(spec, packed_qubits or max_qubits).parts:
         inner = {part.spec: 1}
-        if not is_narrow:
-            inner = {group.spec: group.num_copies for group in cones(part.spec).groups}
+        if part.spec.num_qubits > max_qubits:
+            groups = cones(part.spec, max_qubits).groups
+            inner = {group.spec: group.num_copies for group in groups}
         for narrow, number in inner.items():
             found[narrow] = found.get(narrow, 0) + number * part.num_copies
     return found
@@ -148,7 +166,9 @@ class Split:
     Args:
         spec: the circuit.
         max_qubits: how many qubits a part may have.
-        engine: what runs the parts: a callable that takes a spec and returns an engine.
+        engine: what runs the parts: a callable that takes a spec and returns an engine. The qubits
+            of a part are `cirq.LineQubit`s from 0 on.
+        packed_qubits: how many qubits several components together may have; by default as many.
 
     Call arguments:
         inputs: `(B, C, num_inputs)` radians, C = 1 or copies.
@@ -171,22 +191,28 @@ class Split:
         TensorShape([2, 1, 384])
     """
 
-    def __init__(self, spec: CircuitSpec, max_qubits: int, engine: Callable[[CircuitSpec], Any]):
+    def __init__(
+        self,
+        spec: CircuitSpec,
+        max_qubits: int,
+        engine: Callable[[CircuitSpec], Any],
+        packed_qubits: int | None = None,
+    ):
         check_max_qubits(max_qubits)
         self.spec = spec
-        self.components = components(spec, max_qubits)
+        self.components = components(spec, packed_qubits or max_qubits)
 
         def of(part: CircuitSpec) -> Any:
             if part.num_qubits <= max_qubits:
                 return engine(part)
-            widest = cones(part).max_qubits
+            widest = cones(part, max_qubits).max_qubits
             if widest > max_qubits:
                 raise UnsupportedCircuitError(
                     "split",
                     f"a part has {part.num_qubits} qubits that its gates connect, and a light cone "
                     f"of {widest}. Received: {spec.num_qubits} qubits, max_qubits={max_qubits}",
                 )
-            return LightCone(part, engine)
+            return LightCone(part, engine, max_qubits)
 
         self.engines = tuple(of(part.spec) for part in self.components.parts)
         self.name = next((inner.name for inner in self.engines), "split")
@@ -230,12 +256,13 @@ def innermost(engine: Any) -> list[tuple[Any, int]]:
 def factor_error(found: Components, standard_error: float, mean_square: float = 1.0) -> float:
     r"""What no factor's standard error may exceed for every observable's to be at most so.
 
-    A factor is a mean of n values, independent of the other factors, with $|m| \le 1$ and the mean
-    square at most $B$, and n is at least $B / e^2$. The variance of a product of k factors is
-    multilinear in their $m^2$, so it is largest where each is 0 or 1, and with
-    $\delta = (1 - 1/B)\, e^2$ at most $\max(e^2 (1 + \delta)^{k-1},\ (1 + \delta)^k - 1)$. Without
-    correction of readout errors $B = 1$, and the product of many means varies no more than one.
-    Errors of an observable's products are added, as if they were always the same way.
+    A factor is a mean of n values, independent of the other factors, with $|m| \le 1$ (readout
+    errors, where they are corrected, being the true ones) and the mean square at most $B$, and n is
+    at least $B / e^2$. The variance of a product of k factors is multilinear in their $m^2$, so it
+    is largest where each is 0 or 1, and with $\delta = (1 - 1/B)\, e^2$ at most
+    $\max(e^2 (1 + \delta)^{k-1},\ (1 + \delta)^k - 1)$. Without correction $B = 1$, and the product
+    of many means varies no more than one. Errors of an observable's products are added, as if they
+    were always the same way.
 
     Args:
         found: the components.
@@ -271,6 +298,11 @@ def check_max_qubits(max_qubits: Any) -> None:
         )
 
 
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
 def _component_of(spec: CircuitSpec) -> tuple[dict[cirq.Qid, int], set[cirq.Qid]]:
     """Which component a qubit is in, and the qubits on which there are gates."""
     graph = nx.Graph()
@@ -286,17 +318,20 @@ def _component_of(spec: CircuitSpec) -> tuple[dict[cirq.Qid, int], set[cirq.Qid]
 
 
 def _packed(members: Sequence[Sequence[cirq.Qid]], max_qubits: int) -> list[tuple[cirq.Qid, ...]]:
-    """Components one after the other in circuits that are about as wide."""
-    total, widest = sum(map(len, members)), max(map(len, members), default=0)
-    number = math.ceil(total / max_qubits)
-    limit = max(widest, math.ceil(total / max(number, 1)))
+    """Components one after the other in the fewest circuits, and of these in the narrowest."""
+    widest = max(map(len, members), default=0)
+    choices = (_in_turn(members, limit) for limit in range(min(widest, max_qubits), max_qubits + 1))
+    bins = min(choices, key=len)
+    return [tuple(sorted(qubits)) for qubits in bins]
+
+
+def _in_turn(members: Sequence[Sequence[cirq.Qid]], limit: int) -> list[list[cirq.Qid]]:
     bins: list[list[cirq.Qid]] = []
     for member in members:
-        fits = bins and len(bins[-1]) + len(member) <= min(limit, max_qubits)
-        if not fits:
+        if not bins or len(bins[-1]) + len(member) > limit:
             bins.append([])
         bins[-1].extend(member)
-    return [tuple(sorted(qubits)) for qubits in bins]
+    return bins
 
 
 def _parts(
@@ -308,7 +343,8 @@ def _parts(
     operations: list[list[cirq.Operation]] = [[] for _ in bins]
     for operation in spec.circuit.all_operations():
         index = bin_of.get(operation.qubits[0])
-        if index is not None:
+        # An identity may be on qubits of several bins, all of which have other gates.
+        if index is not None and not isinstance(operation.gate, cirq.IdentityGate):
             operations[index].append(operation)
     read: list[list[_Letters]] = [[] for _ in bins]
     for string in strings:
@@ -327,8 +363,8 @@ def _parts(
     parts = tuple(
         Copies(
             part,
-            np.array([own for _, own, _ in copies], int).reshape(len(copies), -1),
-            np.array([own for *_, own in copies], int).reshape(len(copies), -1),
+            _frozen(np.array([own for _, own, _ in copies], int).reshape(len(copies), -1)),
+            _frozen(np.array([own for *_, own in copies], int).reshape(len(copies), -1)),
         )
         for part, copies in groups.items()
     )
@@ -343,9 +379,12 @@ def _part(
 ) -> tuple[CircuitSpec, list[int], list[int]]:
     """A circuit with qubits and symbols numbered, and the columns of its inputs and weights."""
     line = dict(zip(qubits, cirq.LineQubit.range(len(qubits)), strict=True))
+    # Moment by moment, so that parts are numbered alike whatever came between their gates.
+    circuit = cirq.Circuit(operation.transform_qubits(line) for operation in operations)
+    ordered = [op for moment in circuit for op in sorted(moment, key=lambda op: op.qubits)]
     names: dict[sympy.Symbol, sympy.Symbol] = {}
     own: tuple[list[int], list[int]] = ([], [])
-    for operation in operations:
+    for operation in ordered:
         for name in sorted(cirq.parameter_names(operation)):
             symbol = sympy.Symbol(name)
             if symbol in names:
@@ -353,10 +392,7 @@ def _part(
             source = 0 if symbol in columns[0] else 1
             names[symbol] = sympy.Symbol(f"{'xw'[source]}{len(own[source])}")
             own[source].append(columns[source][symbol])
-    renamed = [
-        cirq.resolve_parameters_once(operation.transform_qubits(line), names)
-        for operation in operations
-    ]
+    renamed = [cirq.resolve_parameters_once(operation, names) for operation in ordered]
     observables = [
         cirq.PauliString({line[qubit]: getattr(cirq, letter) for qubit, letter in string})
         for string in strings

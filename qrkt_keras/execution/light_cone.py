@@ -79,7 +79,7 @@ class Cones:
 
 
 @functools.lru_cache(maxsize=256)
-def cones(spec: CircuitSpec) -> Cones:
+def cones(spec: CircuitSpec, max_qubits: int | None = None) -> Cones:
     r"""The cheapest cut of a circuit into light cones.
 
     Every Pauli string `P` of the observables is walked back through the circuit. A step `g` is
@@ -102,6 +102,8 @@ def cones(spec: CircuitSpec) -> Cones:
 
     Args:
         spec: the circuit.
+        max_qubits: cones are united to circuits of at most so many qubits, whatever it costs; a
+            cone that is wider stays alone. None for any number.
 
     Returns:
         A frozen `Cones`. If nothing is gained it holds the circuit itself.
@@ -136,9 +138,12 @@ def cones(spec: CircuitSpec) -> Cones:
             for row, coefficient in rows.items():
                 constants[row] += coefficient
     cut = _Cut(spec, walk.steps, uses)
-    blocks = _cheapest(_hosts(singles, spec.num_qubits))
+    blocks = _cheapest(_hosts(singles, spec.num_qubits), max_qubits)
     united = functools.reduce(_Cone.__or__, blocks, _Cone((), 0, 0))
-    for choice in (blocks, [united]):
+    choices = [blocks, [united]]
+    if max_qubits is not None and united.qubits.bit_count() > max_qubits:
+        choices.pop()
+    for choice in choices:
         if len(choice) == 1 and _is_whole(united, spec, len(walk.steps)):
             return _whole(spec, united)
         groups = cut.groups(choice)
@@ -156,6 +161,7 @@ class LightCone:
     Args:
         spec: the circuit.
         engine: what runs the cones: a callable that takes a spec and returns an engine.
+        max_qubits: see `cones`.
 
     Call arguments:
         inputs: `(B, C, num_inputs)` radians, C = 1 or copies.
@@ -179,9 +185,14 @@ class LightCone:
     name = NAME
     supports_jit = True
 
-    def __init__(self, spec: CircuitSpec, engine: Callable[[CircuitSpec], Any] = StateVector):
+    def __init__(
+        self,
+        spec: CircuitSpec,
+        engine: Callable[[CircuitSpec], Any] = StateVector,
+        max_qubits: int | None = None,
+    ):
         self.spec = spec
-        self.cones = cones(spec)
+        self.cones = cones(spec, max_qubits)
         try:
             self.engines = tuple(engine(group.spec) for group in self.cones.groups)
         except UnsupportedCircuitError as error:
@@ -442,13 +453,21 @@ def _hosts(singles: list[_Cone], num_qubits: int) -> list[_Cone]:
     return [host for _, host in sorted(hosts, key=lambda pair: (pair[0], pair[1].strings))]
 
 
-def _cheapest(hosts: list[_Cone]) -> list[_Cone]:
+def _cheapest(hosts: list[_Cone], max_qubits: int | None) -> list[_Cone]:
     """Neighbouring cones united k at a time, for the k that is cheapest."""
-    choices = (
+    choices = [
         [functools.reduce(_Cone.__or__, chunk) for chunk in _chunks(hosts, k)]
         for k in range(len(hosts), 0, -1)
         if len(hosts) % k == 0
-    )
+    ]
+    if max_qubits is not None:
+        # The last choice is the cones as they are.
+        choices = [
+            blocks
+            for blocks in choices
+            if blocks is choices[-1]
+            or all(block.qubits.bit_count() <= max_qubits for block in blocks)
+        ]
     return min(choices, key=lambda blocks: sum(block.cost for block in blocks), default=[])
 
 

@@ -14,6 +14,7 @@ from qrkt_keras.execution.components import (
     check_max_qubits,
     components,
     factor_error,
+    narrow_circuits,
 )
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 
@@ -176,7 +177,8 @@ def make_engine(
         repetitions: for `engine="tfq"` and `engine="sampling"`.
         **sampled: for `engine="sampling"`: `sampler`, the other arguments of
             `execution.Sampling`, and `max_qubits`: a circuit with more runs as parts, see
-            `execution.Split` (by default, as `compiled` has it).
+            `execution.Split` (by default, as `compiled` has it). Without `compiled`, the sampler's
+            qubits are then those of the parts, `cirq.LineQubit`s from 0 on.
 
     Returns:
         An object with `name`, `supports_jit` and `expectation(inputs, weights)`.
@@ -210,25 +212,38 @@ def make_engine(
 
 
 def _sampling(spec: CircuitSpec, max_qubits: int | None = None, **options):
+    compiled = options.get("compiled")
+    packed = None
     if max_qubits is None:
-        max_qubits = getattr(options.get("compiled"), "max_qubits", None)
-    if max_qubits is not None:
+        max_qubits = getattr(compiled, "max_qubits", None)
+        packed = getattr(compiled, "packed_qubits", None)
+    else:
         check_max_qubits(max_qubits)
     if max_qubits is None or spec.num_qubits <= max_qubits:
         return sampling.Sampling(spec, **options)
     target = options.get("standard_error")
+    sampling.check_options(
+        options["sampler"], options.get("repetitions"), target, options.get("timeout")
+    )
+    options["noise_scales"] = sampling.noise_scales_of(options.get("noise_scales", (1,)))
     if target is not None:
-        found = components(spec, max_qubits)
-        if len(options.get("noise_scales", (1,))) > 1 and any(len(p) > 1 for p in found.products):
+        found = components(spec, packed or max_qubits)
+        is_product = any(len(product) > 1 for product in found.products)
+        if is_product and len(options["noise_scales"]) > 1:
             # What is extrapolated may be above 1, and a product of many such is not bounded.
             raise ValueError(
                 "standard_error is not for values that are extrapolated and then multiplied: take "
                 f"repetitions. Received: standard_error={target!r}, "
-                f"noise_scales={tuple(options['noise_scales'])}, max_qubits={max_qubits}"
+                f"noise_scales={options['noise_scales']}, max_qubits={max_qubits}"
             )
-        square = sampling.worst_mean_square(options.get("readout_errors"))
+        programs = [
+            program
+            for narrow in narrow_circuits(spec, max_qubits, packed)
+            for program in sampling.programs_of(narrow, compiled)
+        ]
+        square = sampling.worst_mean_square(programs, options.get("readout_errors"))
         options["standard_error"] = factor_error(found, target, square)
-    return Split(spec, max_qubits, lambda part: sampling.Sampling(part, **options))
+    return Split(spec, max_qubits, lambda part: sampling.Sampling(part, **options), packed)
 
 
 def reduced_state_vector(spec: CircuitSpec) -> state_vector.StateVector | light_cone.LightCone:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -140,12 +140,7 @@ class Sampling:
         noise_scales: Sequence[int] = (1,),
         timeout: float | None = None,
     ):
-        if not isinstance(sampler, cirq.Sampler):
-            raise TypeError(
-                "sampler must be a cirq.Sampler, such as cirq.Simulator(). "
-                f"Received: sampler={sampler!r}"
-            )
-        _check_options(repetitions, standard_error, timeout)
+        check_options(sampler, repetitions, standard_error, timeout)
         self.spec = spec
         self.sampler = sampler
         self.timeout = timeout
@@ -154,13 +149,12 @@ class Sampling:
             self._separated = separate(spec)
         except UnsupportedGateError as error:
             raise UnsupportedCircuitError(NAME, str(error)) from error
-        programs = logical_programs if compiled is None else compiled.programs
         coefficients = richardson(self.noise_scales)
         # With what each program's values are multiplied, for all scales one after the other.
         self._programs: list[Program] = []
         self._coefficients: list[float] = []
         for scale, coefficient in zip(self.noise_scales, coefficients, strict=True):
-            of_scale = programs(spec, scale)
+            of_scale = programs_of(spec, compiled, scale)
             self._programs += of_scale
             self._coefficients += [coefficient] * len(of_scale)
         self._constants = np.asarray(measurements(spec).constants)
@@ -418,19 +412,41 @@ def _factor_and_square(qubit: cirq.Qid, zero: float, one: float) -> tuple[float,
     return factor, 1 + 4 * factor**2 * max(zero * (1 - zero), one * (1 - one))
 
 
-def worst_mean_square(errors: Mapping[cirq.Qid, Sequence[float]] | None) -> float:
-    """The most that a corrected sign's mean square may be on any of the qubits; 1 without errors.
+def worst_mean_square(
+    programs: Iterable[Program], errors: Mapping[cirq.Qid, Sequence[float]] | None
+) -> float:
+    """The most that a corrected sign's mean square may be on any measured qubit.
 
     Args:
+        programs: what measures.
         errors: as `readout_errors` of `Sampling`.
 
     Example:
-        >>> worst_mean_square(None), worst_mean_square({cirq.LineQubit(0): (0.0, 0.5)})
+        >>> from qrkt_keras.circuits import templates
+        >>> programs = logical_programs(templates.rx_ring(2))
+        >>> errors = {qubit: (0.0, 0.5) for qubit in cirq.LineQubit.range(2)}
+        >>> worst_mean_square(programs, None), worst_mean_square(programs, errors)
         (1.0, 5.0)
     """
     return max(
-        (_factor_and_square(qubit, *pair)[1] for qubit, pair in (errors or {}).items()), default=1.0
+        (float(np.max(_correction(program, errors).deviations) ** 2) for program in programs),
+        default=1.0,
     )
+
+
+def programs_of(
+    spec: CircuitSpec, compiled: Compiled | None, noise_scale: int = 1
+) -> Sequence[Program]:
+    """The programs that run for a circuit, compiled or as it is.
+
+    Args:
+        spec: the circuit.
+        compiled: what knows its programs on a processor, or None.
+        noise_scale: how often gates on several qubits are repeated.
+    """
+    if compiled is None:
+        return logical_programs(spec, noise_scale)
+    return compiled.programs(spec, noise_scale)
 
 
 def logical_programs(spec: CircuitSpec, noise_scale: int = 1) -> list[Program]:
@@ -472,7 +488,13 @@ def richardson(scales: Sequence[int]) -> tuple[float, ...]:
     )
 
 
-def _check_options(repetitions: Any, standard_error: Any, timeout: Any) -> None:
+def check_options(sampler: Any, repetitions: Any, standard_error: Any, timeout: Any) -> None:
+    """Raise TypeError or ValueError for what `Sampling` does not take."""
+    if not isinstance(sampler, cirq.Sampler):
+        raise TypeError(
+            "sampler must be a cirq.Sampler, such as cirq.Simulator(). "
+            f"Received: sampler={sampler!r}"
+        )
     if repetitions is not None and standard_error is not None:
         raise ValueError(
             "Either repetitions or standard_error says how often to measure. Received: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import cirq
@@ -18,7 +18,7 @@ from qrkt_keras.circuits.lowering import Rotation, pauli_rotations
 from qrkt_keras.circuits.separation import separate
 from qrkt_keras.circuits.spec import read_cirq_json
 from qrkt_keras.execution import UnsupportedCircuitError
-from qrkt_keras.execution.components import narrow_circuits
+from qrkt_keras.execution.components import check_max_qubits, narrow_circuits, num_components
 from qrkt_keras.execution.measurement import Group, Term, measurements
 from qrkt_keras.execution.sampling import KEY, NAME, Program, noise_scales_of
 from qrkt_keras.hardware.circuit_counts import rows_per_example
@@ -35,6 +35,8 @@ from qrkt_keras.hardware.single_qubit import Run, constant_gate, is_diagonal
 
 FORMAT = 1
 GATESET = "sqrt_iswap"
+# By what part of itself a circuit of several components is narrowed that finds no place.
+_LESS_CROWDED = 0.9
 # A place where a routing begins without a qubit.
 _FREE = cirq.NamedQubit("free")
 # All turns of a ring of at most so many are tried as beginnings; of a longer one a search is long.
@@ -56,7 +58,8 @@ class Report:
             Of the least noise scale, as the next two.
         fidelity: expected, from the calibration: the product over gates of 1 minus their Pauli
             error, over what waits of 1 minus its decoherence, and over measured qubits of 1 minus
-            their mean readout error; of the worst circuit.
+            their mean readout error; of the worst circuit, and there of the worst qubits that gates
+            connect.
         duration: nanoseconds of the longest circuit, with its measurement.
         num_circuits: circuits that the values of one row need, at all noise scales.
         total_duration: nanoseconds of all of these.
@@ -225,11 +228,14 @@ class CompiledCircuits:
         rows: how many rows of each one example has: one a token and projection, one a patch; of a
             circuit that is split, as many times its parts of that form.
         max_qubits: circuits with more are split into parts; None if none is.
+        packed_qubits: how many qubits several components together have at most, so that they find
+            their places side by side.
     """
 
     circuits: tuple[CompiledCircuit, ...]
     rows: tuple[int, ...]
     max_qubits: int | None = None
+    packed_qubits: int | None = None
 
     @property
     def circuits_per_example(self) -> int:
@@ -257,7 +263,8 @@ class CompiledCircuits:
         """The compiled circuits as JSON text."""
         circuits = [json.loads(circuit.to_json()) for circuit in self.circuits]
         data = {"format": FORMAT, "circuits": circuits, "rows": self.rows}
-        return json.dumps(data | {"max_qubits": self.max_qubits})
+        data |= {"max_qubits": self.max_qubits, "packed_qubits": self.packed_qubits}
+        return json.dumps(data)
 
     @classmethod
     def from_json(cls, text: str) -> CompiledCircuits:
@@ -268,7 +275,11 @@ class CompiledCircuits:
         """
         try:
             data = json.loads(text)
-            circuits, rows, most = data["circuits"], tuple(data["rows"]), data["max_qubits"]
+            circuits, rows = data["circuits"], tuple(data["rows"])
+            most, packed = data["max_qubits"], data["packed_qubits"]
+            for number in (most, packed):
+                if number is not None:
+                    check_max_qubits(number)
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}, not {FORMAT}")
         except (ValueError, KeyError, TypeError) as error:
@@ -277,7 +288,7 @@ class CompiledCircuits:
                 f"Received: {text[:80]!r}"
             ) from error
         compiled = tuple(CompiledCircuit.from_json(json.dumps(circuit)) for circuit in circuits)
-        return cls(compiled, rows, most)
+        return cls(compiled, rows, most, packed)
 
 
 def compile_for(
@@ -306,9 +317,9 @@ def compile_for(
         processor: name of one of `list_processors()`, or a `Processor`.
         gateset: "cz", "sqrt_iswap" or "sycamore".
         split: for circuits with more qubits than the processor: final Clifford gates are moved into
-            the observables, and what no gate connects runs apart, as few circuits as it fits in;
-            of a component that is still too wide the light cones. That changes no value, see
-            `execution.Split`.
+            the observables, and what no gate connects runs apart, as many qubits together as find
+            their places side by side; of a component that is still too wide the light cones run.
+            That changes no value, see `execution.Split`.
         noise_scales: for zero-noise extrapolation, see `execution.Sampling`: odd numbers, how often
             each gate on two qubits is repeated.
 
@@ -330,12 +341,16 @@ def compile_for(
     processor = as_processor(processor)
     _check_gateset(gateset, processor)
     scales = noise_scales_of(noise_scales)
-    most = len(processor.qubits) if split else None
-    rows = _rows(circuit, most)
+    rows, packed = _rows(circuit), None
     if isinstance(circuit, CircuitSpec) and not split:
         return _compile_circuit(circuit, processor, gateset, scales)
+    if split:
+        rows, packed = _narrow_rows(rows, processor, gateset)
+        if not rows:
+            raise _nothing_to_run(circuit)
     circuits = [_compile_circuit(spec, processor, gateset, scales, is_split=split) for spec in rows]
-    return CompiledCircuits(tuple(circuits), tuple(rows.values()), most)
+    most = len(processor.qubits) if split else None
+    return CompiledCircuits(tuple(circuits), tuple(rows.values()), most, packed)
 
 
 def fits(
@@ -365,7 +380,10 @@ def fits(
     processor = as_processor(processor)
     _check_gateset(gateset, processor)
     if min_fidelity == 0:
-        rows = _rows(circuit, len(processor.qubits) if split else None)
+        rows = _rows(circuit)
+        if split:
+            most = len(processor.qubits)
+            rows = [part for spec in rows for part in narrow_circuits(spec, most)]
         return all(spec.num_qubits <= len(processor.qubits) for spec in rows)
     try:
         compiled = compile_for(circuit, processor, gateset, split=split)
@@ -383,26 +401,44 @@ def _check_gateset(gateset: str, processor: Processor) -> None:
         )
 
 
-def _rows(circuit: CircuitSpec | keras.Model, max_qubits: int | None) -> dict[CircuitSpec, int]:
-    """Rows of each circuit, or of each part of at most so many qubits."""
+def _rows(circuit: CircuitSpec | keras.Model) -> dict[CircuitSpec, int]:
+    """Rows of each circuit."""
     if isinstance(circuit, CircuitSpec):
-        rows = {circuit: 1}
-    elif isinstance(circuit, keras.Model):
-        rows = rows_per_example(circuit)
-        if not rows:
-            raise ValueError(f"The model has no circuits. Received: {circuit.name!r}")
-    else:
+        return {circuit: 1}
+    if not isinstance(circuit, keras.Model):
         raise TypeError(
             "A CircuitSpec or a Keras model is compiled. "
             f"Received: {circuit!r} of type {type(circuit).__name__}"
         )
-    if max_qubits is None:
-        return rows
-    split: dict[CircuitSpec, int] = {}
-    for spec, number in rows.items():
-        for part, copies in narrow_circuits(spec, max_qubits).items():
-            split[part] = split.get(part, 0) + number * copies
-    return split
+    rows = rows_per_example(circuit)
+    if not rows:
+        raise ValueError(f"The model has no circuits. Received: {circuit.name!r}")
+    return rows
+
+
+def _narrow_rows(
+    rows: Mapping[CircuitSpec, int], processor: Processor, gateset: str
+) -> tuple[dict[CircuitSpec, int], int]:
+    """Rows of parts that the processor holds, and how many qubits are put together for these.
+
+    As many as find their places side by side, which on a lattice not any number of qubits does.
+    """
+    most = packed = len(processor.qubits)
+    while True:
+        found: dict[CircuitSpec, int] = {}
+        for spec, number in rows.items():
+            for part, copies in narrow_circuits(spec, most, packed).items():
+                found[part] = found.get(part, 0) + number * copies
+        crowded = [
+            part.num_qubits
+            for part in found
+            # What is not split is as wide as it is.
+            if part not in rows and part.num_qubits <= packed and num_components(part) > 1
+            if _layout(part, processor, gateset, may_route=False) is None
+        ]
+        if not crowded:
+            return found, packed
+        packed = min(packed - 1, int(_LESS_CROWDED * max(crowded)))
 
 
 def _compile_circuit(
@@ -420,23 +456,21 @@ def _compile_circuit(
             f"{processor.name} has {len(processor.qubits)} qubits, and {what} has more{advice}. "
             f"Received: num_qubits={spec.num_qubits}"
         )
-    try:
-        operations = _on_two_qubits(separate(spec).circuit.all_operations())
-    except UnsupportedGateError as error:
-        raise UnsupportedCircuitError(NAME, str(error)) from error
     groups = measurements(spec).groups
     if not groups:
-        raise UnsupportedCircuitError(
-            NAME, f"every observable is constant, so there is nothing to run. Received: {spec!r}"
-        )
-    # All measurements of a circuit are at the same place.
-    measured = {qubit for group in groups for qubit in group.qubits}
-    layout = _placed(operations, spec.qubits, measured, processor, gateset)
+        raise _nothing_to_run(spec)
+    layout = _layout(spec, processor, gateset)
     parts = tuple(_compiled(layout, group, gateset, scale) for scale in scales for group in groups)
     for part in parts:
         processor.device.validate_circuit(part.circuit)
     report = _report(spec, parts, layout.is_routed, processor)
     return CompiledCircuit(spec, processor.name, gateset, parts, report)
+
+
+def _nothing_to_run(circuit: CircuitSpec | keras.Model) -> UnsupportedCircuitError:
+    return UnsupportedCircuitError(
+        NAME, f"every observable is constant, so there is nothing to run. Received: {circuit!r}"
+    )
 
 
 # --- to gates on one and two qubits ----------------------------------------------------------
@@ -493,16 +527,18 @@ class _Layout:
     is_routed: bool
 
 
-def _placed(
-    operations: Sequence[cirq.Operation],
-    qubits: Iterable[cirq.Qid],
-    measured: Set[cirq.Qid],
-    processor: Processor,
-    gateset: str,
-) -> _Layout:
-    """Operations on one and two qubits on the processor, with swaps if there must be."""
+def _layout(
+    spec: CircuitSpec, processor: Processor, gateset: str, *, may_route: bool = True
+) -> _Layout | None:
+    """A circuit on the processor, with swaps if there must be and may; None if they may not."""
+    try:
+        operations = _on_two_qubits(separate(spec).circuit.all_operations())
+    except UnsupportedGateError as error:
+        raise UnsupportedCircuitError(NAME, str(error)) from error
+    # All measurements of a circuit are at the same place.
+    measured = {qubit for group in measurements(spec).groups for qubit in group.qubits}
     wanted = nx.Graph()
-    wanted.add_nodes_from(qubits)
+    wanted.add_nodes_from(spec.qubits)
     uses: dict[frozenset, int] = {}
     for operation in operations:
         if len(operation.qubits) == 2:
@@ -533,6 +569,8 @@ def _placed(
     if places is not None:
         moved = [operation.transform_qubits(places) for operation in operations]
         return _Layout(moved, places, places, False)
+    if not may_route:
+        return None
     spots = grow(len(wanted), processor.graph, {q: pulse[q] + readout[q] for q in pulse})
     if not spots:
         raise ProcessorError(
@@ -780,8 +818,14 @@ def _report(
 
 
 def _figures(circuit: cirq.AbstractCircuit, processor: Processor) -> tuple[float, float, int, int]:
-    """Expected fidelity, nanoseconds, physical moments and gates on two qubits of a circuit."""
-    cost, duration, depth, pairs = 0.0, 0.0, 0, 0
+    """Expected fidelity, nanoseconds, physical moments and gates on two qubits of a circuit.
+
+    The fidelity is that of the worst qubits that gates connect.
+    """
+    duration, depth, pairs = 0.0, 0, 0
+    costs: dict[cirq.Qid, float] = dict.fromkeys(circuit.all_qubits(), 0.0)
+    connected = nx.Graph()
+    connected.add_nodes_from(costs)
     awake: set[cirq.Qid] = set()
     for moment in circuit:
         physical = [op for op in moment if not isinstance(op.gate, cirq.ZPowGate)]
@@ -791,15 +835,20 @@ def _figures(circuit: cirq.AbstractCircuit, processor: Processor) -> tuple[float
         duration += time
         busy = {qubit for operation in physical for qubit in operation.qubits}
         if cirq.is_measurement(physical[0]):
-            cost += sum(_cost(sum(processor.readout_errors[q]) / 2) for q in busy)
+            for qubit in busy:
+                costs[qubit] += _cost(sum(processor.readout_errors[qubit]) / 2)
             continue
         depth += 1
         for operation in physical:
             pairs += len(operation.qubits) == 2
-            cost += _cost(processor.gate_error(type(operation.gate), *operation.qubits))
-        cost += sum(_cost(processor.decoherence(qubit, time)) for qubit in awake - busy)
+            nx.add_path(connected, operation.qubits)
+            error = processor.gate_error(type(operation.gate), *operation.qubits)
+            costs[operation.qubits[0]] += _cost(error)
+        for qubit in awake - busy:
+            costs[qubit] += _cost(processor.decoherence(qubit, time))
         awake |= busy
-    return math.exp(-cost), duration, depth, pairs
+    worst = max(sum(costs[q] for q in part) for part in nx.connected_components(connected))
+    return math.exp(-worst), duration, depth, pairs
 
 
 # --- as data ---------------------------------------------------------------------------------

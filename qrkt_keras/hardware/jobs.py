@@ -291,7 +291,7 @@ class Estimate:
     Args:
         num_circuits: circuits with their angles.
         num_shots: repetitions of all of them.
-        shots_per_circuit: of one row of each circuit that runs, in the order of
+        shots_per_circuit: of one row of each circuit that runs, the most, in the order of
             `CompiledCircuits.circuits`.
         seconds: on the sampler of the trial; None without one.
     """
@@ -341,7 +341,7 @@ def estimate(
             number = rows * times * num_examples * (1 + gradients * part.num_shifts)
             circuits += number * part.num_circuits
             shots += number * part.num_shots
-            per_circuit[part.spec] = part.num_shots
+            per_circuit[part.spec] = max(part.num_shots, per_circuit.get(part.spec, 0))
             if trial is not None:
                 points = np.zeros((_TRIAL_POINTS, len(part.exponents)))
                 part.values(points)  # what is made once

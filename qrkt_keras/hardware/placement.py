@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import networkx as nx
+import numpy as np
+from scipy.optimize import linear_sum_assignment
 
-# Places that are tried before the search ends with the best it has; of parts that no gate connects,
-# which are placed one after the other first, fewer.
-_MOST_TRIES, _MOST_TRIES_OF_PARTS = 200_000, 10_000
+# Places that are tried before the search ends with the best it has.
+_MOST_TRIES = 200_000
 
 Node = Hashable
 
@@ -26,7 +27,8 @@ def place(
     A depth-first search: each qubit is put next to one that has its place, cheapest place first,
     and what cannot beat the best found so far is not followed. It is exhaustive for small circuits,
     and ends after a fixed number of tries for others, so it gives the same answer each time.
-    Of parts that no gate connects, it begins with what is cheapest for one after the other.
+    Of parts that no gate connects, it begins with what is cheapest for one after the other. Qubits
+    without a pair come last, to what is cheapest for all of them together.
 
     Args:
         wanted: the circuit's qubits, and the pairs that meet in a gate.
@@ -46,6 +48,18 @@ def place(
     """
     if not _may_fit(wanted, device):
         return None
+    alone = [qubit for qubit in wanted if not wanted.degree[qubit]]
+    if alone:
+        places = {}
+        if len(alone) < len(wanted):
+            paired = wanted.subgraph(set(wanted) - set(alone))
+            places = place(paired, device, node_cost, edge_cost)
+        if places is None:
+            return None
+        free = sorted(set(device) - set(places.values()))
+        costs = np.array([[node_cost(qubit, spot) for spot in free] for qubit in alone])
+        chosen = linear_sum_assignment(costs)[1]
+        return places | {qubit: free[i] for qubit, i in zip(alone, chosen, strict=True)}
     order = _order(wanted)
     before = {
         qubit: [other for other in order[:index] if wanted.has_edge(qubit, other)]
@@ -63,7 +77,6 @@ def place(
     at_least.reverse()
 
     parts = sorted(nx.connected_components(wanted), key=lambda part: (-len(part), min(part)))
-    most_tries = _MOST_TRIES if len(parts) == 1 else _MOST_TRIES_OF_PARTS
     best = _one_by_one(wanted, device, node_cost, edge_cost, parts) if len(parts) > 1 else None
     best_cost, tries = math.inf, 0
     if best is not None:
@@ -86,7 +99,7 @@ def place(
                     extra += edge_cost(qubit, other, spot, places[other])
                 offers.append((extra, spot))
         for extra, spot in sorted(offers):
-            if cost + extra + at_least[index + 1] >= best_cost or tries >= most_tries:
+            if cost + extra + at_least[index + 1] >= best_cost or tries >= _MOST_TRIES:
                 return
             tries += 1
             places[qubit] = spot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cirq
@@ -39,24 +39,37 @@ class _Part:
 
     columns: dict[str, tuple[int, ...]]
     circuit: NoisyCircuit | cirq.Circuit
+    is_whole: bool
 
     def sample(
         self,
         resolvers: Sequence[cirq.ParamResolver],
         repetitions: int,
         generator: np.random.Generator,
-    ) -> list[Mapping[str, np.ndarray]]:
-        """Outcomes of each point by key, `(repetitions, qubits of the key)` of 0 and 1."""
+    ) -> list[cirq.Result]:
+        """Outcomes of each point, in no order."""
         if isinstance(self.circuit, NoisyCircuit):
             parameters = self.circuit.parameters
             values = [[float(r.value_of(p)) for p in parameters] for r in resolvers]
             values = np.array(values).reshape(len(resolvers), len(parameters))
-            return self.circuit.sample(values, repetitions, generator)
+            outcomes = self.circuit.sample(values, repetitions, generator)
+            return [
+                cirq.ResultDict(params=resolver, measurements=measured)
+                for resolver, measured in zip(resolvers, outcomes, strict=True)
+            ]
         import qsimcirq
 
         simulator = qsimcirq.QSimSimulator(seed=int(generator.integers(2**31)))
         results = simulator.run_sweep(self.circuit, resolvers, repetitions)
-        return [result.measurements for result in results]
+        if self.is_whole:
+            return results
+        # Without noise qsim's outcomes are sorted, which parts beside each other must not be.
+        found = []
+        for resolver, result in zip(resolvers, results, strict=True):
+            order = generator.permutation(repetitions)
+            measured = {key: rows[order] for key, rows in result.measurements.items()}
+            found.append(cirq.ResultDict(params=resolver, measurements=measured))
+        return found
 
 
 class VirtualMachine(cirq.Sampler):
@@ -76,8 +89,8 @@ class VirtualMachine(cirq.Sampler):
 
     Raises:
         ValueError: an argument is none of these.
-        ProcessorError: when run: the device does not take the circuit, or it has more qubits than
-            a density matrix may have; the message says why.
+        ProcessorError: when run: the device does not take the circuit, or gates connect more qubits
+            than a density matrix may have; the message says why.
 
     Example:
         >>> machine = VirtualMachine("rainbow", seed=0)
@@ -125,6 +138,8 @@ class VirtualMachine(cirq.Sampler):
         self.num_runs += 1
         resolvers = list(cirq.to_resolvers(params))
         drawn = [part.sample(resolvers, repetitions, generator) for part in parts]
+        if len(parts) == 1:
+            return drawn[0]
         places = {
             key: np.argsort([i for part in parts for i in part.columns.get(key, ())])
             for part in parts
@@ -134,27 +149,31 @@ class VirtualMachine(cirq.Sampler):
             cirq.ResultDict(
                 params=resolver,
                 measurements={
-                    key: np.concatenate([row[key] for row in rows if key in row], -1)[:, order]
+                    key: np.concatenate(
+                        [r.measurements[key] for r in results if key in r.measurements], -1
+                    )[:, order]
                     for key, order in places.items()
                 },
             )
-            for resolver, *rows in zip(resolvers, *drawn, strict=True)
+            for resolver, *results in zip(resolvers, *drawn, strict=True)
         ]
 
     def _make_parts(self, circuit: cirq.FrozenCircuit) -> list[_Part]:
         parts = []
-        for part, columns in _independent(self._noisy(circuit)):
+        independent = _independent(self._noisy(circuit))
+        is_whole = len(independent) == 1
+        for part, columns in independent:
             number = len(part.all_qubits())
             if self.simulator == "density_matrix" and number > _MOST_DENSITY_MATRIX_QUBITS:
                 raise ProcessorError(
                     f"A density matrix may have {_MOST_DENSITY_MATRIX_QUBITS} qubits: take "
-                    f"simulator='trajectories'. Received: a circuit of {number} qubits"
+                    f"simulator='trajectories'. Received: {number} qubits that gates connect"
                 )
             is_narrow = number <= MAX_DENSITY_MATRIX_QUBITS
             if self.simulator == "density_matrix" or (self.simulator == "auto" and is_narrow):
-                parts.append(_Part(columns, NoisyCircuit(part)))
+                parts.append(_Part(columns, NoisyCircuit(part), is_whole))
             else:
-                parts.append(_Part(columns, part))
+                parts.append(_Part(columns, part, is_whole))
         return parts
 
     def _noisy(self, circuit: cirq.FrozenCircuit) -> cirq.Circuit:
@@ -214,6 +233,8 @@ def _independent(
     own: list[list[cirq.Operation]] = [[] for _ in found]
     for operation in gates:
         own[part_of[operation.qubits[0]]].append(operation)
+    if len(found) == 1:
+        return [(circuit, keys)]
     for index, operations in enumerate(own):
         part, columns = cirq.Circuit(operations), {}
         for operation in measured:
@@ -223,7 +244,8 @@ def _independent(
                 columns[key] = tuple(places)
                 qubits = [operation.qubits[i] for i in places]
                 inverted = tuple(mask[i] for i in places)
-                part.append(cirq.measure(*qubits, key=key, invert_mask=inverted))
+                name = cirq.measurement_key_obj(operation)
+                part.append(cirq.measure(*qubits, key=name, invert_mask=inverted))
         if columns:
             parts.append((part, columns))
     return parts

@@ -26,7 +26,9 @@ from qrkt_keras.execution.components import (
     factor_error,
     innermost,
     narrow_circuits,
+    num_components,
 )
+from qrkt_keras.execution.light_cone import cones
 
 
 def side_by_side() -> CircuitSpec:
@@ -168,11 +170,67 @@ def test_a_component_that_is_too_wide():
     assert all(isinstance(inner, LightCone) for inner in engine.engines)
     with pytest.raises(UnsupportedCircuitError, match="light cone of .* max_qubits=2"):
         Split(templates.hardware_efficient(9, 2), 2, StateVector)
+    with pytest.raises(ValueError, match="Received: max_qubits=0"):
+        components(templates.rx_ring(3), 0)
     for wrong in (0, 2.5, True):
         with pytest.raises(ValueError, match=f"max_qubits must be .* Received: max_qubits={wrong}"):
             make_engine(
                 templates.rx_ring(3), "sampling", sampler=cirq.Simulator(), max_qubits=wrong
             )
+
+
+def test_identities_on_several_qubits_belong_to_nothing():
+    qubits = cirq.LineQubit.range(6)
+    weights = [f"w{i}" for i in range(6)]
+    turns = [cirq.rx(sympy.Symbol(w))(q) for w, q in zip(weights, qubits, strict=True)]
+    two, all_of_them = cirq.IdentityGate(2), cirq.IdentityGate(6)
+    for identity in (two.on(qubits[2], qubits[0]), all_of_them.on(*qubits)):
+        circuit = cirq.Circuit(identity, turns)
+        spec = CircuitSpec(circuit, [], weights, [cirq.Z(q) for q in qubits])
+        assert [part.spec.num_qubits for part in components(spec, 2).parts] == [2]
+
+
+def test_as_few_circuits_as_components_one_after_the_other_give():
+    """Of three of three qubits two fit in eight, and one is left."""
+    circuit, weights, observables = cirq.Circuit(), [], []
+    for start in (0, 3, 6):
+        a, b, c = (cirq.LineQubit(start + i) for i in range(3))
+        weights.append(f"w{start}")
+        turn = cirq.ry(sympy.Symbol(weights[-1]))
+        circuit += cirq.Circuit(turn(a), cirq.ISWAP(a, b) ** 0.5, turn(b), cirq.CZ(b, c), turn(c))
+        observables.append(cirq.Z(c))
+    spec = CircuitSpec(circuit, [], weights, observables)
+    found = narrow_circuits(spec, 8)
+    assert sorted(part.num_qubits for part in found) == [3, 6]
+    assert sorted(num_components(part) for part in found) == [1, 2]
+    assert [part.num_qubits for part in narrow_circuits(spec, 8, packed_qubits=4)] == [3]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_cones_are_not_united_beyond_what_is_allowed(seed):
+    """Whatever a single observable's cone needs can be run."""
+    rng = np.random.default_rng(seed)
+    qubits = cirq.LineQubit.range(7)
+    weights = [f"w{i}" for i in range(14)]
+    turns = [cirq.ry(sympy.Symbol(w)) for w in weights]
+    circuit = cirq.Circuit(turn(q) for turn, q in zip(turns[:7], qubits, strict=True))
+    for pair in rng.permutation(6):
+        circuit.append(cirq.CZ(qubits[pair], qubits[pair + 1]), cirq.InsertStrategy.NEW)
+    circuit.append(turn(q) for turn, q in zip(turns[7:], qubits, strict=True))
+    spec = CircuitSpec(circuit, [], weights, [cirq.Z(q) for q in qubits])
+    single = [cones(CircuitSpec(circuit, [], weights, [o])).max_qubits for o in spec.observables]
+    engine = Split(spec, max(single), StateVector)
+    assert all(inner.spec.num_qubits <= max(single) for inner, _ in innermost(engine))
+    point = rng.uniform(-3, 3, 14).astype("float32")
+    values = engine.expectation(tf.zeros((1, 1, 0)), tf.constant(point[None]))
+    np.testing.assert_allclose(values[0, 0], cirq_expectation(spec, [], point), atol=2e-6)
+
+
+def test_what_is_kept_cannot_be_changed():
+    found = components(templates.rx_ring(4), 2)
+    for array in (found.matrix, found.constants, found.parts[0].weight_columns):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
 
 
 # Standard errors.
@@ -217,6 +275,34 @@ def test_a_target_error_is_kept_by_products_of_corrected_values():
     values = engine.expectation(tf.constant(inputs), tf.constant(point(spec)[1])).numpy()
     deviations = values[:, 0].std(axis=0)
     assert np.all(deviations < 0.1 * 1.15) and deviations.max() > 0.01
+
+
+def test_only_measured_qubits_set_the_shots():
+    options = {"sampler": cirq.Simulator(), "standard_error": 0.1, "max_qubits": 2}
+    errors = {qubit: (0.01, 0.02) for qubit in cirq.LineQubit.range(2)}
+    more = errors | {cirq.LineQubit(99): (0.4, 0.4)}
+    shots = [
+        make_engine(templates.rx_ring(4), "sampling", readout_errors=e, **options)
+        for e in (errors, more)
+    ]
+    one, other = (engine.engines[0].repetitions for engine in shots)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"standard_error": -0.1}, "standard_error must be .* Received: -0.1"),
+        ({"standard_error": True}, "standard_error must be .* Received: True"),
+        ({"repetitions": -3}, "repetitions must be .* Received: -3"),
+        ({"noise_scales": (2,)}, "noise_scales must be .* Received: noise_scales="),
+        ({"standard_error": 0.1, "repetitions": 5}, "Either repetitions or standard_error"),
+    ],
+)
+def test_options_are_checked_before_anything_is_split(options, message):
+    sampler = cirq.Simulator()
+    with pytest.raises(ValueError, match=message):
+        make_engine(templates.rx_ring(4), "sampling", sampler=sampler, max_qubits=2, **options)
 
 
 def test_what_is_extrapolated_and_multiplied_has_no_bound():

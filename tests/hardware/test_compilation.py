@@ -302,7 +302,10 @@ def test_other_json_is_refused(change, message):
     data = json.loads(compile_for(SPECS["two qubits"]).to_json())
     with pytest.raises(ValueError, match=message):
         CompiledCircuit.from_json(json.dumps(change(data)))
-    for text in ("{}", '{"format": 7, "circuits": [], "rows": [], "max_qubits": null}'):
+    for text in (
+        "{}",
+        '{"format": 7, "circuits": [], "rows": [], "max_qubits": null, "packed_qubits": null}',
+    ):
         with pytest.raises(ValueError, match="JSON text of CompiledCircuits.* Received: "):
             CompiledCircuits.from_json(text)
     del data["report"]["total_duration"]
@@ -359,6 +362,41 @@ def test_a_ring_of_384_qubits_runs_on_a_processor(template):
     assert np.all(np.abs(values - exact) <= 5 / np.sqrt(2000))
     loaded = CompiledCircuits.from_json(compiled.to_json())
     assert loaded.max_qubits == 53 and loaded.to_json() == compiled.to_json()
+
+
+def test_no_more_qubits_together_than_find_their_places():
+    """Rainbow's 23 qubits hold eight pairs side by side, not eleven."""
+    qubits = cirq.LineQubit.range(40)
+    weights = [f"w{i}" for i in range(40)]
+    turns = [cirq.ry(sympy.Symbol(w))(q) for w, q in zip(weights, qubits, strict=True)]
+    pairs = list(zip(qubits[::2], qubits[1::2], strict=True))
+    circuit = cirq.Circuit(turns[::2], [cirq.CNOT(*pair) for pair in pairs], turns[1::2])
+    spec = CircuitSpec(circuit, [], weights, [cirq.Z(second) for _, second in pairs])
+    machine = virtual_machine("rainbow", seed=0)
+    compiled = compile_for(spec, machine.processor, "cz", split=True)
+    assert not any(circuit.report.is_routed for circuit in compiled.circuits)
+    assert sorted(circuit.report.num_qubits for circuit in compiled.circuits) == [12, 14]
+    assert compiled.max_qubits == 23 and compiled.circuits_per_example == 3
+    # The worst pair's, not that of all pairs together.
+    assert all(circuit.report.fidelity > 0.85 for circuit in compiled.circuits)
+    point = np.random.default_rng(0).uniform(-3, 3, (1, 40)).astype("float32")
+    engine = make_engine(spec, "sampling", sampler=machine, compiled=compiled, repetitions=2000)
+    values = engine.expectation(tf.zeros((1, 1, 0)), tf.constant(point)).numpy()[0, 0]
+    exact = np.cos(point[0, ::2]) * np.cos(point[0, 1::2])
+    assert np.abs(values - exact).mean() < 0.06
+    loaded = CompiledCircuits.from_json(compiled.to_json())
+    assert loaded.packed_qubits == compiled.packed_qubits
+    data = json.loads(compiled.to_json()) | {"max_qubits": "many"}
+    with pytest.raises(ValueError, match="JSON text of CompiledCircuits"):
+        CompiledCircuits.from_json(json.dumps(data))
+
+
+def test_a_wide_circuit_of_constants_has_nothing_to_run():
+    qubits = cirq.LineQubit.range(60)
+    circuit = cirq.Circuit(cirq.rx(sympy.Symbol("w"))(qubits[0]), cirq.H.on_each(*qubits[1:]))
+    spec = CircuitSpec(circuit, [], ["w"], [cirq.PauliSum() + cirq.Z(qubits[5])])
+    with pytest.raises(UnsupportedCircuitError, match="nothing to run"):
+        compile_for(spec, "weber", split=True)
 
 
 def test_light_cones_of_a_component_that_is_too_wide():

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from qrkt_keras.hardware import get_processor
 from qrkt_keras.hardware.placement import grow, place
 
 
@@ -73,6 +74,16 @@ def test_large_circuits_end_with_the_same_answer():
     places = place(ring, lattice, node_cost, edge_cost)
     assert places is not None
     assert places == place(ring, lattice, node_cost, edge_cost)
+
+
+def test_parts_that_do_not_find_their_places_one_by_one():
+    """A line, a ring and a line, which a search for all together places on rainbow."""
+    wanted = nx.disjoint_union_all([nx.path_graph(4), nx.cycle_graph(6), nx.path_graph(7)])
+    processor = get_processor("rainbow")
+    errors = {q: sum(processor.readout_errors[q]) for q in processor.qubits}
+    places = place(wanted, processor.graph, lambda qubit, spot: errors[spot], lambda *_: 0.0)
+    assert places is not None and len(set(places.values())) == 17
+    assert all(processor.graph.has_edge(places[a], places[b]) for a, b in wanted.edges)
 
 
 def test_a_connected_part_of_cheap_places():

@@ -123,7 +123,7 @@ def test_measurements_are_as_in_cirq():
     pairs = graph.subgraph(connected).edges
     wide = cirq.Circuit([cirq.CZ(*pair) for pair in pairs], cirq.measure(*connected, key="m"))
     whole = virtual_machine("weber", simulator="density_matrix")
-    with pytest.raises(ProcessorError, match="Received: a circuit of 20 qubits"):
+    with pytest.raises(ProcessorError, match="Received: 20 qubits that gates connect"):
         whole.run(wide, repetitions=1)
 
 
@@ -280,3 +280,32 @@ def test_qubits_that_no_gate_connects_are_simulated_apart():
                     state.final_density_matrix, {q: i for i, q in enumerate(sorted(qubits))}
                 )
                 assert abs(found[row, 2 * pair + place] - exact.real) < 5 / np.sqrt(20_000)
+
+
+@pytest.mark.parametrize("simulator", ["density_matrix", "trajectories"])
+@pytest.mark.parametrize("noise", ["calibration", None])
+def test_parts_are_not_correlated(simulator, noise):
+    """The joint outcomes of two qubits that never meet, and of several keys."""
+    machine = virtual_machine("rainbow", seed=0, noise=noise, simulator=simulator)
+    a, b, c = machine.processor.qubits[:3]
+    half = cirq.PhasedXZGate(x_exponent=0.5, z_exponent=0, axis_phase_exponent=0)
+    measures = [cirq.measure(c, a, key="ca", invert_mask=(True,)), cirq.measure(b, key="b")]
+    circuit = cirq.Circuit(half.on_each(a, b), measures)
+    measured = machine.run(circuit, repetitions=4000).measurements
+    signs = 1.0 - 2.0 * np.concatenate([measured["ca"], measured["b"]], axis=1)
+    assert signs[:, 0].mean() < -0.8  # of |0>, turned around
+    correlations = np.corrcoef(signs[:, 1:].T)[0, 1]
+    assert abs(correlations) < 5 / np.sqrt(4000)
+
+
+def test_measurements_that_are_not_split():
+    """One key twice, and keys with a path, as simulators give them."""
+    machine = virtual_machine("rainbow", seed=0, noise=None, simulator="trajectories")
+    a, b = machine.processor.qubits[:2]
+    twice = cirq.Circuit(cirq.measure(a, key="m"), cirq.measure(b, key="m"))
+    assert machine.run(twice, repetitions=3).records["m"].shape == (3, 2, 1)
+    key = cirq.MeasurementKey("m", ("0",))
+    circuit = cirq.Circuit(cirq.measure(a, b, key=key))
+    for simulator in ("density_matrix", "trajectories"):
+        machine = virtual_machine("rainbow", seed=0, noise=None, simulator=simulator)
+        assert machine.run(circuit, repetitions=3).measurements["0:m"].tolist() == [[0, 0]] * 3

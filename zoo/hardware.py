@@ -303,7 +303,8 @@ def speed_table(rows: list[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|",
     ]
     for row in rows:
-        cells = [f"{row[name]:.3g} ms" for name in ("ours", "cirq", "qsim")]
+        times = [row[name] for name in ("ours", "cirq", "qsim")]
+        cells = [f"{time:,.0f} ms" if time >= 100 else f"{time:.3g} ms" for time in times]
         lines.append(f"| {row['circuit']} | {' | '.join(cells)} |")
     return lines
 

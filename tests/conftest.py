@@ -56,3 +56,18 @@ def tfds_dir(monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip(f"no TFDS data: none of {', '.join(map(str, tfds.folders()))} is there")
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
     return folder
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that a test saves, as Matplotlib has them."""
+    from matplotlib.figure import Figure
+
+    saved, save = [], Figure.savefig
+
+    def keep(self, *arguments, **options):
+        saved.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from qrkt_keras.circuits import templates
 from qrkt_keras.hardware import (
@@ -17,26 +16,13 @@ from qrkt_keras.hardware import (
 )
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved."""
-    figures, save = [], Figure.savefig
-
-    def noted(figure, *arguments, **options):
-        figures.append(figure)
-        save(figure, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", noted)
-    return figures
-
-
 @pytest.mark.parametrize("name, gateset", [("rainbow", "cz"), ("weber", "sycamore")])
-def test_a_placement_shows_the_qubits_and_pairs_that_are_used(name, gateset, drawn, tmp_path):
+def test_a_placement_shows_the_qubits_and_pairs_that_are_used(name, gateset, figures, tmp_path):
     compiled = compile_for(templates.hardware_efficient(4), name, gateset)
     path = tmp_path / "placement.png"
     placement_picture(compiled, path)
     assert path.read_bytes().startswith(b"\x89PNG")
-    (figure,) = drawn
+    (figure,) = figures
     axes = figure.axes[0]
     processor = get_processor(name)
     assert len(axes.collections) == len(processor.qubits)
@@ -52,19 +38,19 @@ def test_a_placement_shows_the_qubits_and_pairs_that_are_used(name, gateset, dra
     assert "readout error of a qubit, %" in labels and "Pauli error of a pair's gate, %" in labels
 
 
-def test_a_circuit_without_pairs_has_no_scale_for_them(drawn, tmp_path):
+def test_a_circuit_without_pairs_has_no_scale_for_them(figures, tmp_path):
     ring = templates.rx_ring(60)
     (circuit,) = compile_for(ring, "weber", "cz", split=True).circuits
     placement_picture(circuit, tmp_path / "placement.png", title="thirty")
-    (figure,) = drawn
+    (figure,) = figures
     assert [axes.get_ylabel() for axes in figure.axes[1:]] == ["readout error of a qubit, %"]
     assert len(figure.axes[0].texts) == 30 and figure.axes[0].get_title() == "thirty"
 
 
-def test_accuracy_against_repetitions(drawn, tmp_path):
+def test_accuracy_against_repetitions(figures, tmp_path):
     accuracies = {"no noise": {100: 0.9, 10: 0.5}, "weber": {10: 0.4, 100: 0.8}}
     repetitions_picture(accuracies, 0.95, 25, tmp_path / "shots.png", title="a model")
-    (figure,) = drawn
+    (figure,) = figures
     (axes,) = figure.axes
     first, second = (container.lines[0] for container in axes.containers)
     np.testing.assert_allclose(first.get_xydata(), [(10, 50), (100, 90)])
@@ -77,10 +63,10 @@ def test_accuracy_against_repetitions(drawn, tmp_path):
     assert axes.get_xscale() == "log" and axes.get_ylabel() == "accuracy on 25 examples, %"
 
 
-def test_losses_of_a_training(drawn, tmp_path):
+def test_losses_of_a_training(figures, tmp_path):
     result = Training((2.3, 2.1), (2.4, 2.2, 2.0), 8, 80, 1.0)
     training_picture(result, tmp_path / "training.png", "a model")
-    (figure,) = drawn
+    (figure,) = figures
     exact, sampled = figure.axes[0].lines
     assert exact.get_ydata().tolist() == [2.4, 2.2, 2.0]
     assert sampled.get_xydata().tolist() == [[0, 2.3], [1, 2.1]]

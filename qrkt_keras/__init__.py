@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         serving,
         solvers,
         training,
+        tuning,
         zoo,
     )
 
@@ -44,6 +45,7 @@ __all__ = [
     "serving",
     "solvers",
     "training",
+    "tuning",
     "zoo",
 ]
 

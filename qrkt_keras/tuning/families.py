@@ -1,0 +1,93 @@
+"""The space that each family of models is searched in, unless the user says otherwise."""
+
+from __future__ import annotations
+
+from qrkt_keras.tuning.space import Dimension, Space
+
+_LAYERED = ("rx_ring", "hardware_efficient", "hardware_efficient_once")
+_SEVERAL_STAGES = ("rk2", "rk3", "rk4", "rk4_enhanced")
+
+# Blocks with circuits; there is a Runge-Kutta block always, so no model is without circuits.
+_TRANSFORMER = (
+    Dimension("num_encoder_blocks", "choice", (0, 1, 2)),
+    Dimension("num_ode_blocks", "choice", (1, 2)),
+    Dimension("solver", "choice", ("rk1", *_SEVERAL_STAGES)),
+    Dimension("share_weights", "choice", (False, True), when=(("solver", _SEVERAL_STAGES),)),
+    Dimension("template", "choice", ("ry_ring", *_LAYERED)),
+    Dimension("num_ansatz_layers", "int", low=1, high=3, when=(("template", _LAYERED),)),
+    Dimension("trainable_encoding", "choice", (False, True)),
+    # Heads divide all widths.
+    Dimension("hidden_dim", "int", low=8, high=24, step=4),
+    Dimension("num_heads", "choice", (1, 2, 4)),
+    Dimension("mlp_dim", "int", low=8, high=32, step=8),
+    Dimension("dropout", "float", low=0.0, high=0.3, step=0.1),
+)
+_RECIPE = (
+    Dimension("recipe.learning_rate", "float", low=1e-3, high=3e-2, log=True),
+    Dimension("recipe.schedule", "choice", ("warmup_cosine", "constant", "exponential")),
+    Dimension(
+        "recipe.decay_rate",
+        "float",
+        low=0.8,
+        high=0.99,
+        when=(("recipe.schedule", ("exponential",)),),
+    ),
+    Dimension("recipe.weight_decay", "float", low=1e-4, high=1e-1, log=True),
+)
+_IMAGES = (Dimension("recipe.augment.shift", "int", low=0, high=2),)
+_PATCH_QNN = (
+    Dimension("num_blocks", "int", low=1, high=50),
+    Dimension("num_qubits_per_circuit", "int", low=6, high=8),
+    Dimension("scale", "float", low=10.0, high=200.0, log=True),
+    Dimension("recipe.learning_rate", "float", low=1e-3, high=3e-2, log=True),
+    Dimension("recipe.schedule", "choice", ("warmup_cosine", "constant")),
+    Dimension("recipe.l2", "float", low=1e-6, high=1e-3, log=True),
+)
+_GAN_RECIPE = (
+    Dimension("recipe.generator_learning_rate", "float", low=3e-4, high=1e-2, log=True),
+    Dimension("recipe.discriminator_learning_rate", "float", low=3e-4, high=1e-2, log=True),
+    Dimension("recipe.num_critic_steps", "int", low=1, high=5),
+    Dimension("recipe.gradient_penalty_weight", "float", low=1.0, high=20.0, log=True),
+    Dimension("recipe.augment", "choice", ("", "translation", "translation,cutout")),
+)
+_SPACES = {
+    "QViT": (*_TRANSFORMER, *_RECIPE, *_IMAGES),
+    "QText": (*_TRANSFORMER, *_RECIPE),
+    "PatchQNN": (*_PATCH_QNN, *_IMAGES),
+    # Their circuits are as wide as a token, where few templates have an engine.
+    "QRKTGAN": (
+        Dimension("solver", "choice", ("rk1", *_SEVERAL_STAGES)),
+        Dimension("template", "choice", ("ry_ring", "rx_ring")),
+        Dimension("num_ansatz_layers", "int", low=1, high=3, when=(("template", ("rx_ring",)),)),
+        Dimension("trainable_encoding", "choice", (False, True)),
+        Dimension("discriminator_depth", "int", low=1, high=3),
+        Dimension("dropout", "float", low=0.0, high=0.5, step=0.1),
+        *_GAN_RECIPE,
+    ),
+    "TransGAN": (
+        Dimension("mlp_ratio", "choice", (1, 2, 4)),
+        Dimension("dropout", "float", low=0.0, high=0.5, step=0.1),
+        *_GAN_RECIPE,
+    ),
+}
+
+
+def default_space(class_name: str) -> Space:
+    """The space of a family.
+
+    Args:
+        class_name: Of its models, such as `"QViT"`.
+
+    Raises:
+        ValueError: If it has none.
+
+    Example:
+
+    >>> [dimension.name for dimension in default_space("PatchQNN")][:2]
+    ['num_blocks', 'num_qubits_per_circuit']
+    """
+    if class_name not in _SPACES:
+        raise ValueError(
+            f"There are spaces of {', '.join(sorted(_SPACES))}. Received: {class_name!r}"
+        )
+    return Space(_SPACES[class_name])

@@ -1,0 +1,208 @@
+"""A preset's model and recipe, with the values that a search draws."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+from keras_tuner.errors import FailedTrialError
+
+from qrkt_keras.hardware import fits, get_processor
+from qrkt_keras.training import Augmentation, GANRecipe, Recipe
+from qrkt_keras.tuning.families import default_space
+from qrkt_keras.tuning.space import RECIPE, Space
+from qrkt_keras.zoo import Examples, Preset, examples_for, from_preset, model_classes, read_preset
+
+_AUGMENT = "augment."
+# Fields of a recipe that belong to its schedule, and go with it.
+_OF_SCHEDULE = (
+    "decay_rate",
+    "decay_epochs",
+    "milestones",
+    "cycle_epochs",
+    "t_mul",
+    "m_mul",
+    "min_learning_rate",
+    "plateau_patience",
+)
+
+
+class BudgetError(FailedTrialError):
+    """A model is larger than the search allows; its trial is not trained, and not tried again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What a trial is: the values that were drawn, and what they make.
+
+    Attributes:
+        values: By name of the dimension.
+        arguments: Of the model, in place of the preset's.
+        recipe: How it is trained.
+    """
+
+    values: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    recipe: Recipe | GANRecipe
+
+
+class ZooHyperModel(keras_tuner.HyperModel):
+    """A family of the zoo for KerasTuner: a preset, of which some values are drawn from a space.
+
+    A model that breaks a budget is refused before it is trained.
+
+    Args:
+        preset: Name or folder of the preset whose values are taken where none is drawn.
+        space: What is drawn; by default the family's, see `default_space`.
+        data: Name or path of the data set; by default the preset's.
+        data_options: How it is read, see `data.arrays`.
+        arguments: More arguments of all models, in place of the preset's.
+        recipe: How all are trained, in place of the preset's recipe.
+        max_params: How many parameters a model may have.
+        max_qubits: How many qubits its circuits may have together, as the zoo's tables count.
+        processor: Name of a processor of `hardware.list_processors()`, which must hold each of its
+            circuits, see `hardware.fits`.
+
+    Raises:
+        ValueError: If the space or an argument has a name that the model does not know, or a budget
+            is none.
+        PresetError: If the preset is unknown or damaged.
+
+    Example:
+
+    >>> hypermodel = ZooHyperModel("qvit_rk4_digits", max_params=4000)
+    >>> model = hypermodel.build(hypermodel.hyperparameters())
+    >>> model.count_params() <= 4000
+    True
+    """
+
+    def __init__(
+        self,
+        preset: str | os.PathLike[str],
+        space: Space | None = None,
+        *,
+        data: str | None = None,
+        data_options: Mapping[str, Any] | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        recipe: Recipe | GANRecipe | None = None,
+        max_params: int | None = None,
+        max_qubits: int | None = None,
+        processor: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.source: Preset = read_preset(preset)
+        self.space = space or default_space(self.source.class_name)
+        self.arguments = dict(arguments or {})
+        shape = self.arguments.get("image_shape")
+        self.examples: Examples = examples_for(self.source, data, data_options, image_shape=shape)
+        self.recipe = recipe or self.source.recipe
+        if self.recipe is None:
+            raise ValueError(
+                "The preset does not say how it is trained; recipe= does. "
+                f"Received: {os.fspath(preset)!r}"
+            )
+        for name, budget in (("max_params", max_params), ("max_qubits", max_qubits)):
+            if budget is not None and (type(budget) is not int or budget < 1):
+                raise ValueError(f"{name} must be an integer of at least 1. Received: {budget!r}")
+        self.max_params, self.max_qubits = max_params, max_qubits
+        self.processor = None if processor is None else get_processor(processor)
+        self._check_names()
+
+    def hyperparameters(self) -> keras_tuner.HyperParameters:
+        """The space for KerasTuner; it begins with the preset's values where they are in it."""
+        config = dict(self.source.config) | self.arguments
+        defaults = {}
+        for dimension in self.space:
+            if not dimension.name.startswith(RECIPE):
+                defaults[dimension.name] = config.get(dimension.name)
+                continue
+            value: Any = self.recipe
+            for part in dimension.name.removeprefix(RECIPE).split("."):
+                value = getattr(value, part, None)
+            defaults[dimension.name] = value
+        return self.space.to_hyperparameters(defaults)
+
+    def configuration(self, hyperparameters: keras_tuner.HyperParameters) -> Configuration:
+        """What a trial is.
+
+        Raises:
+            ValueError: If the recipe refuses its values.
+        """
+        values = self.space.values(hyperparameters)
+        arguments = {name: v for name, v in values.items() if not name.startswith(RECIPE)}
+        drawn = {
+            name.removeprefix(RECIPE): v for name, v in values.items() if name.startswith(RECIPE)
+        }
+        changes: dict[str, Any] = {}
+        if drawn.get("schedule", getattr(self.recipe, "schedule", None)) != getattr(
+            self.recipe, "schedule", None
+        ):
+            changes |= dict.fromkeys(_OF_SCHEDULE)
+        augment = {
+            name.removeprefix(_AUGMENT): v for name, v in drawn.items() if name.startswith(_AUGMENT)
+        }
+        changes |= {name: v for name, v in drawn.items() if not name.startswith(_AUGMENT)}
+        if augment:
+            before = self.recipe.augment or Augmentation()
+            after = dataclasses.replace(before, **augment)
+            changes["augment"] = None if after == Augmentation() else after
+        recipe = dataclasses.replace(self.recipe, **changes)
+        return Configuration(values, self.arguments | arguments, recipe)
+
+    def build(self, hyperparameters: keras_tuner.HyperParameters) -> keras.Model:
+        """A trial's model, with fresh weights by Keras' own seed.
+
+        Raises:
+            BudgetError: If it breaks a budget.
+            ValueError: If the model refuses its values.
+        """
+        arguments = self.configuration(hyperparameters).arguments
+        changes = self.examples.arguments() | arguments
+        model = from_preset(self.source, load_weights=False, **changes)
+        self.check(model)
+        return model
+
+    def check(self, model: keras.Model) -> None:
+        """Refuses a model that breaks a budget.
+
+        Raises:
+            BudgetError: With what it has, and what it may have.
+        """
+        for name, budget, count in (
+            ("parameters", self.max_params, model.count_params),
+            ("qubits", self.max_qubits, lambda: model.num_qubits),
+        ):
+            if budget is not None and count() > budget:
+                raise BudgetError(
+                    f"The model may have {budget:,} {name}. Received: {count():,} {name}"
+                )
+        if self.processor is not None:
+            for layer in model.pqcs:
+                if not fits(layer.spec, self.processor):
+                    raise BudgetError(
+                        f"Each circuit must fit on {self.processor.name} with its "
+                        f"{len(self.processor.qubits)} qubits. Received: a circuit of "
+                        f"{layer.spec.num_qubits} qubits"
+                    )
+
+    def _check_names(self) -> None:
+        taken = set(inspect.signature(model_classes()[self.source.class_name]).parameters)
+        fields = {field.name for field in dataclasses.fields(type(self.recipe))}
+        if isinstance(self.recipe, Recipe):
+            augment = {field.name for field in dataclasses.fields(Augmentation)}
+            fields |= {f"{_AUGMENT}{name}" for name in augment}
+        known = taken | {f"{RECIPE}{name}" for name in fields}
+        wrong = [name for name in self._names() if name not in known]
+        if wrong:
+            raise ValueError(
+                f"A {self.source.class_name} has the arguments {', '.join(sorted(taken))}, and its "
+                f"recipe the fields {', '.join(sorted(fields))}. Received: {', '.join(wrong)}"
+            )
+
+    def _names(self) -> Sequence[str]:
+        return [*(dimension.name for dimension in self.space), *self.arguments]

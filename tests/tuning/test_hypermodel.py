@@ -1,0 +1,142 @@
+"""Models and recipes of trials: what they are made of, and budgets."""
+
+from __future__ import annotations
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from keras_tuner.errors import FailedTrialError
+
+from qrkt_keras import zoo
+from qrkt_keras.tuning import BudgetError, Dimension, Space, ZooHyperModel, default_space
+
+
+def trials(hypermodel, number, seed=0):
+    hyperparameters = hypermodel.hyperparameters()
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        keras_tuner.Objective("score", "max"), hyperparameters=hyperparameters, seed=seed
+    )
+    for _ in range(number):
+        trial = hyperparameters.copy()
+        trial.values = oracle._random_values()
+        yield trial
+
+
+def small(**options):
+    """A space of small models only, for tests."""
+    texts = ["num_encoder_blocks=0", "num_ode_blocks=1", "hidden_dim=8", "mlp_dim=8"]
+    texts += ["num_ansatz_layers=1,2", "solver=rk1,rk2"]
+    space = default_space("QViT").overridden(texts)
+    return ZooHyperModel("qvit_rk4_digits", space, **options)
+
+
+def test_a_trial_is_the_preset_but_for_what_is_drawn():
+    hypermodel = small()
+    source = zoo.read_preset("qvit_rk4_digits")
+    for trial in trials(hypermodel, 6):
+        configuration = hypermodel.configuration(trial)
+        model = hypermodel.build(trial)
+        config = model.get_config()
+        for name, value in configuration.values.items():
+            if not name.startswith("recipe."):
+                assert config[name] == value
+        drawn = set(configuration.values)
+        for name, value in source.config.items():
+            if name not in drawn:
+                assert config[name] == value, name
+        recipe = configuration.recipe
+        assert recipe.learning_rate == configuration.values["recipe.learning_rate"]
+        assert recipe.epochs == source.recipe.epochs
+        shift = configuration.values["recipe.augment.shift"]
+        assert (recipe.augment.shift if recipe.augment else 0) == shift
+
+
+def test_it_begins_with_the_preset():
+    hypermodel = ZooHyperModel("qvit_rk4_digits")
+    hyperparameters = hypermodel.hyperparameters()
+    configuration = hypermodel.configuration(hyperparameters)
+    source = zoo.read_preset("qvit_rk4_digits")
+    assert configuration.recipe == source.recipe
+    model = hypermodel.build(hyperparameters)
+    assert model.count_params() == zoo.from_preset(source, load_weights=False).count_params()
+
+
+def test_a_schedule_leaves_what_belonged_to_the_presets():
+    texts = ["recipe.schedule=exponential", "recipe.decay_rate=0.9"]
+    space = Space(()).overridden(texts)
+    hypermodel = ZooHyperModel("patch_qnn_p4_d1_mnist", space)
+    assert hypermodel.source.recipe.cycle_epochs is not None
+    recipe = hypermodel.configuration(hypermodel.hyperparameters()).recipe
+    assert (recipe.schedule, recipe.decay_rate, recipe.cycle_epochs) == ("exponential", 0.9, None)
+    # Where the schedule stays, so do its fields.
+    same = ZooHyperModel("patch_qnn_p4_d1_mnist", Space(()).overridden(["num_blocks=1,2"]))
+    assert same.configuration(same.hyperparameters()).recipe == same.source.recipe
+
+
+def test_models_that_break_a_budget_are_refused():
+    hypermodel = small()
+    model = hypermodel.build(hypermodel.hyperparameters())
+    exact = {"max_params": model.count_params(), "max_qubits": model.num_qubits}
+    assert small(**exact).build(hypermodel.hyperparameters()).count_params() == exact["max_params"]
+    for name, number in exact.items():
+        told = {"max_params": "parameters", "max_qubits": "qubits"}[name]
+        tight = small(**{name: number - 1})
+        with pytest.raises(BudgetError, match=f"may have {number - 1:,} {told}. .*: {number:,}"):
+            tight.build(tight.hyperparameters())
+    assert issubclass(BudgetError, FailedTrialError)  # so KerasTuner does not try it again
+
+
+def test_circuits_that_no_processor_holds():
+    space = default_space("QViT").overridden(["hidden_dim=24", "num_heads=4", "mlp_dim=8"])
+    wide = ZooHyperModel("qvit_rk4_digits", space, processor="rainbow")
+    with pytest.raises(BudgetError, match="fit on rainbow with its 23 qubits. .* of 24 qubits"):
+        wide.build(wide.hyperparameters())
+    ZooHyperModel("qvit_rk4_digits", space, processor="weber").build(wide.hyperparameters())
+
+
+def test_arguments_and_recipe_for_all_trials():
+    recipe = zoo.read_preset("qvit_rk4_digits").recipe.with_given(epochs=3)
+    hypermodel = small(arguments={"dropout": 0.0, "quantum": False}, recipe=recipe)
+    space = Space(()).overridden(["hidden_dim=8,16"])
+    hypermodel = ZooHyperModel(
+        "qvit_rk4_digits", space, arguments={"dropout": 0.0, "quantum": False}, recipe=recipe
+    )
+    configuration = hypermodel.configuration(hypermodel.hyperparameters())
+    assert configuration.recipe == recipe
+    model = hypermodel.build(hypermodel.hyperparameters())
+    assert not model.quantum and model.get_config()["dropout"] == 0.0
+
+
+@pytest.mark.parametrize("preset", ["qrkt_gan_digits", "trans_gan_digits", "patch_qnn_p4_d1_mnist"])
+def test_other_families(preset):
+    hypermodel = ZooHyperModel(preset)
+    for trial in trials(hypermodel, 2):
+        configuration = hypermodel.configuration(trial)
+        model = hypermodel.build(trial)
+        assert isinstance(model, keras.Model) and model.count_params() > 0
+        assert type(configuration.recipe) is type(hypermodel.source.recipe)
+
+
+def test_texts_too():
+    space = default_space("QText").overridden(["hidden_dim=4", "num_ode_blocks=1", "mlp_dim=4"])
+    arguments = {"vocab_size": 50, "max_length": 8, "vocabulary": None}
+    hypermodel = ZooHyperModel("qtext_rk1_imdb", space, arguments=arguments)
+    model = hypermodel.build(hypermodel.hyperparameters())
+    assert model(np.zeros((2, 8), "int32")).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"space": Space((Dimension("widht", "choice", (1,)),))}, "Received: widht"),
+        ({"space": Space((Dimension("recipe.rate", "choice", (1,)),))}, "Received: recipe.rate"),
+        ({"arguments": {"widht": 1}}, "Received: widht"),
+        ({"max_params": 0}, "max_params must be an integer of at least 1. Received: 0"),
+        ({"max_qubits": True}, "max_qubits must be .* Received: True"),
+        ({"processor": "bristlecone"}, "rainbow, weber"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        ZooHyperModel("qvit_rk4_digits", **options)

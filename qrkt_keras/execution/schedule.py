@@ -200,11 +200,7 @@ class _Builder:
                 self._open["main"].append(Factor(embedded(step.matrix, step.qubits, size)[None]))
             return
         self.flush()
-        source = functools.reduce(
-            lambda composed, step: composed[_source_states(step, self.spec.num_qubits)],
-            layer.steps,
-            np.arange(2**self.spec.num_qubits),
-        )
+        source = source_states(layer.steps, self.spec.num_qubits)
         self._emit_permutation(self.rows.arrange(self.rows.number(_PARTS, source)))
 
     def _dense(self, layer: Layer) -> None:
@@ -390,13 +386,48 @@ def reordered(matrix: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return matrix.reshape((2,) * (2 * count)).transpose(axes).reshape(matrix.shape)
 
 
-def _source_states(step: Unitary, num_qubits: int) -> np.ndarray:
-    """The basis state that each basis state comes from, under a permutation."""
+def source_states(steps: Sequence[Unitary], num_qubits: int) -> np.ndarray:
+    """The basis state that each basis state comes from, under permutations one after the other.
+
+    Where they are affine over the bits, as CNOT, SWAP and X are, the table is made by doubling:
+    `f(s + 2**i) = f(s) ^ f(2**i) ^ f(0)` for the states `s < 2**i`.
+    """
+    if not all(map(_is_affine, steps)):
+        states = np.arange(2**num_qubits)
+        for step in reversed(steps):
+            states = _sources(step, states, num_qubits)
+        return states
+    images = np.array([0, *(1 << i for i in range(num_qubits))])
+    for step in reversed(steps):
+        images = _sources(step, images, num_qubits)
+    return _doubled(images[0], images[1:] ^ images[0])
+
+
+def _doubled(first: int, differences: np.ndarray) -> np.ndarray:
+    table = np.empty(2 ** len(differences), int)
+    table[0] = first
+    for i, difference in enumerate(differences):
+        table[2**i : 2 ** (i + 1)] = table[: 2**i] ^ difference
+    return table
+
+
+def _is_affine(step: Unitary) -> bool:
+    local = _local_sources(step)
+    ones = local[1 << np.arange(len(step.qubits))] ^ local[0]
+    return np.array_equal(_doubled(local[0], ones), local)
+
+
+def _local_sources(step: Unitary) -> np.ndarray:
+    """The same on the step's own qubits."""
+    return np.argmax(np.abs(step.matrix), axis=1)
+
+
+def _sources(step: Unitary, states: np.ndarray, num_qubits: int) -> np.ndarray:
+    """The states that states come from, under one permutation."""
     count = len(step.qubits)
-    states = np.arange(2**num_qubits)
     places = [num_qubits - 1 - qubit for qubit in step.qubits]
     local = sum((states >> place & 1) << (count - 1 - i) for i, place in enumerate(places))
-    source = np.argmax(np.abs(step.matrix), axis=1)[local]
+    source = _local_sources(step)[local]
     for i, place in enumerate(places):
         states = states & ~(1 << place) | (source >> (count - 1 - i) & 1) << place
     return states

@@ -18,7 +18,7 @@ from qrkt_keras.circuits import CircuitSpec, Unitary, lower, templates
 from qrkt_keras.execution import StateVector, UnsupportedCircuitError, evolution, state_vector
 from qrkt_keras.execution.chunks import in_chunks
 from qrkt_keras.execution.layering import layers, repetitions, split_prefix
-from qrkt_keras.execution.schedule import blocks, layout, schedule
+from qrkt_keras.execution.schedule import blocks, layout, schedule, source_states
 
 GRADIENTS = ("adjoint", "saved", "backprop")
 
@@ -404,3 +404,23 @@ def test_a_circuit_without_data_needs_no_chunks(monkeypatch):
     values = StateVector(spec).expectation(tf.constant(inputs), tf.constant(weights))
     expected = cirq_expectation(spec, inputs[0], weights)
     np.testing.assert_allclose(values[:, 0], np.tile(expected, (7, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("gates", [(cirq.CNOT, cirq.SWAP, cirq.X), (cirq.CNOT, cirq.CCX, cirq.X)])
+def test_where_permutations_take_states_from(gates):
+    """By Cirq, of affine ones and of others, one after the other."""
+    rng = np.random.default_rng(0)
+    qubits = cirq.LineQubit.range(5)
+    for _ in range(5):
+        operations = []
+        for gate in rng.choice(gates, 7):
+            operations.append(gate(*rng.permutation(qubits)[: cirq.num_qubits(gate)]))
+        steps = [
+            Unitary(tuple(q.x for q in operation.qubits), cirq.unitary(operation))
+            for operation in operations
+        ]
+        whole = cirq.Circuit(operations).unitary(
+            qubit_order=qubits, qubits_that_should_be_present=qubits
+        )
+        source = source_states(steps, 5)
+        np.testing.assert_array_equal(source, np.argmax(np.abs(whole), axis=1))

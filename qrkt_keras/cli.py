@@ -2092,8 +2092,12 @@ def compile_circuits(
 
         if num_qubits is not None:
             what = templates.get(circuit, num_qubits, num_layers=layers or 1)
+        elif circuit in templates.list() and not Path(circuit).exists():
+            raise typer.BadParameter(f"{circuit} is a template, which needs --num-qubits.")
         else:
             what, _ = _trained_model(circuit, None, "classifier", "GAN", load_weights=False)
+            # Of a GAN the generator, which makes images.
+            what = getattr(what, "ema_generator", what)
         with _status("Compiling …"):
             compiled = processors.compile_for(
                 what, processor, gateset.value, split=split_circuits, noise_scales=scales
@@ -2228,7 +2232,9 @@ def evaluate_on_hardware(
         job = _Job(output, ("evaluation.json",), command, resume=resume, overwrite=overwrite)
         if not dry_run:
             job.check()
-        prepared = how.prepare(model, len(labels), gradients=False, dry_run=dry_run, quiet=quiet)
+        prepared = how.prepare(
+            model, len(labels), batch_size, gradients=False, dry_run=dry_run, quiet=quiet
+        )
         if prepared is None:
             return
         with job:
@@ -2249,7 +2255,7 @@ def evaluate_on_hardware(
     table.add_row("mean error of a value", f"{result.mean_error:.4f}", "")
     table.add_row("largest error of a value", f"{result.max_error:.4f}", "")
     _console().print(table)
-    _say(f"{result.num_circuits:,} circuits, {result.num_shots:,} shots, {result.seconds:.0f} s")
+    _say(_ran(result, sampler))
     _say(f"Written to {output}/: evaluation.json, {_RUNS}/")
 
 
@@ -2332,7 +2338,9 @@ def train_on_hardware(
         if not dry_run:
             job.check()
         number = num_steps * min(batch_size, len(labels))
-        prepared = how.prepare(model, number, gradients=True, dry_run=dry_run, quiet=quiet)
+        prepared = how.prepare(
+            model, number, batch_size, gradients=True, dry_run=dry_run, quiet=quiet
+        )
         if prepared is None:
             return
         with job:
@@ -2358,9 +2366,17 @@ def train_on_hardware(
             job.write({**facts, **how.facts(), **processors.as_data(result)})
     first, last = result.exact_losses[0], result.exact_losses[-1]
     _say(f"Loss of {len(labels):,} examples, exact: {first:.4f} → {last:.4f}")
-    _say(f"{result.num_circuits:,} circuits, {result.num_shots:,} shots, {result.seconds:.0f} s")
+    _say(_ran(result, sampler))
     _say(f"Written to {output}/: training.json, training.png, {PRESET}/, {_RUNS}/")
     _say(f"Next: qrkt evaluate {output} --data {facts['data']}")
+
+
+def _ran(result: Any, sampler: KeptRuns) -> str:
+    """What a job ran, and what of it had been run before."""
+    told = f"{result.num_circuits:,} circuits, {result.num_shots:,} shots, {result.seconds:.0f} s"
+    if sampler.num_kept:
+        told += f"; {sampler.num_kept:,} circuits of the job had been run before and were kept"
+    return told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -2392,6 +2408,7 @@ class _Sampled:
         self,
         model: PatchQNN | QText | QViT,
         num_examples: int,
+        batch_size: int,
         *,
         gradients: bool,
         dry_run: bool,
@@ -2402,6 +2419,14 @@ class _Sampled:
 
         if self.noiseless and self.project is not None:
             raise typer.BadParameter("--noiseless is of a virtual machine, not of --project.")
+        if self.timeout is not None and self.timeout <= 0:
+            raise typer.BadParameter(f"--timeout must be positive. Received: {self.timeout:g}")
+        known = processors.list_processors()
+        if dry_run and self.processor not in known:
+            raise typer.BadParameter(
+                f"--dry-run asks no processor, and knows those of {', '.join(known)} only. "
+                f"Received: --processor {self.processor}"
+            )
         noise = {"noise": None} if self.noiseless else {}
         if self.project is None or dry_run:
             machine = processors.virtual_machine(self.processor, seed=self.seed, **noise)
@@ -2427,7 +2452,17 @@ class _Sampled:
         if dry_run or not quiet:
             # A machine of its own: the job's must not depend on what was tried before it.
             trial = processors.VirtualMachine(machine.processor, seed=0, **noise)
-            self._say_estimate(model, trial, sampling, num_examples, gradients, dry_run)
+            self._say_estimate(
+                model,
+                trial,
+                sampling,
+                num_examples,
+                batch_size,
+                gradients,
+                dry_run,
+                # Not measured yet: those of the calibration.
+                machine.processor.readout_errors,
+            )
         return None if dry_run else (machine, sampling)
 
     def start(
@@ -2456,8 +2491,10 @@ class _Sampled:
         trial: Sampler,
         sampling: dict[str, Any],
         num_examples: int,
+        batch_size: int,
         gradients: bool,
         dry_run: bool,
+        readout_errors: Mapping[Any, Sequence[float]],
     ) -> None:
         from qrkt_keras import hardware as processors
 
@@ -2468,12 +2505,15 @@ class _Sampled:
             for circuit in compiled.circuits
         )
         with _status("Trying each circuit …"):
+            corrected = {"readout_errors": readout_errors} if self.mitigate_readout else {}
             estimate = processors.estimate(
                 model,
                 num_examples,
                 gradients=gradients,
                 trial=trial if widest <= _MOST_TRIED_QUBITS else None,
+                batch_size=batch_size,
                 **sampling,
+                **corrected,
             )
         repetitions = [
             shots / circuit.report.num_circuits
@@ -2550,9 +2590,10 @@ class _Job:
         if isinstance(error, KeyboardInterrupt | SamplerError):
             interrupted = isinstance(error, KeyboardInterrupt)
             told = "Interrupted." if interrupted else str(error)
+            kept = any(self.runs.glob("run_*.npz"))
+            safe = f"What was run is safe in {self.runs}." if kept else "Nothing had been run."
             _say(
-                f"{told}\nWhat was run is safe in {self.runs}. To continue:\n"
-                f"  {self.command} --resume",
+                f"{told}\n{safe} To continue:\n  {self.command} --resume",
                 "yellow" if interrupted else "bold red",
                 stderr=True,
             )
@@ -2568,10 +2609,13 @@ def _write_text(path: Path, text: str) -> None:
 
 def _noise_scales(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(","))
+        scales = tuple(int(part) for part in text.split(","))
+        if len(scales) == 1 and scales != (1,):
+            raise ValueError
+        return scales
     except ValueError:
         raise typer.BadParameter(
-            f"--noise-scales must be odd numbers such as 1,3. Received: {text!r}"
+            f"--noise-scales must be 1, or several odd numbers such as 1,3. Received: {text!r}"
         ) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import google.auth
@@ -55,6 +56,12 @@ def test_compile_a_preset():
     text = run("compile", PRESET, "-r", 2000)
     assert "circuits per example" in text and "40,000" in text
     assert "needs --num-qubits" in run("compile", PRESET, "--layers", 2, status=2)
+
+
+def test_compile_a_gan_and_a_template_without_qubits():
+    text = run("compile", "qrkt_gan_digits", "--gateset", "cz", "--split-circuits")
+    assert "160" in text and "1,280" in text  # rows of its two circuits
+    assert "is a template, which needs --num-qubits" in run("compile", "rx_ring", status=2)
 
 
 def test_what_is_too_wide():
@@ -145,7 +152,7 @@ def test_mitigation(tmp_path, monkeypatch):
     without = json.loads((plain / "evaluation.json").read_text())
     assert len(measured) == 1 and without["mean_error"] != results["mean_error"]
     assert "odd numbers" in evaluate(tmp_path / "other", "--noise-scales", "1,x", status=2)
-    assert "noise_scales=(2,)" in evaluate(tmp_path / "other", "--noise-scales", "2", status=1)
+    assert "noise_scales=(1, 2)" in evaluate(tmp_path / "other", "--noise-scales", "1,2", status=1)
     assert not (tmp_path / "other").exists()
 
 
@@ -272,3 +279,26 @@ def test_bad_arguments(command, tmp_path):
     assert "classifier" in run(command, "qrkt_gan_digits", *output, status=1)
     both = ("-r", 10, "--standard-error", 0.1)
     assert "Either repetitions or" in run(command, PRESET, *both, *output, status=1)
+    few = ("--examples", 2, *output)
+    assert "must be positive" in run(command, PRESET, "--timeout", 0, *few, status=2)
+    assert "1, or several odd" in run(command, PRESET, "--noise-scales", "3", *few, status=2)
+    asked = ("-p", "osprey", "--project", "mine", "--dry-run")
+    assert "asks no processor" in run(command, PRESET, *asked, *few, status=2)
+    assert not (tmp_path / "job").exists()
+
+
+def test_the_estimate_counts_what_mitigation_costs(tmp_path):
+    how = ("--standard-error", 0.1, "--mitigate-readout", "--noise-scales", "1,3")
+    output = ("--output", tmp_path / "job")
+    text = run("evaluate", PRESET, "--examples", 2, "--gateset", "cz", *how, *output)
+    announced = int(re.search(r"([\d,]+) shots, and 2 circuits", text)[1].replace(",", ""))
+    ran = json.loads((tmp_path / "job" / "evaluation.json").read_text())["num_shots"]
+    # By the calibration's errors and by those that are measured then.
+    assert announced == pytest.approx(ran, rel=0.1)
+
+
+def test_what_a_sampler_says_is_said_alone(tmp_path):
+    words = ("--examples", 2, "--timeout", 1e-6, "--output", tmp_path / "job")
+    text = run("evaluate", PRESET, *words, status=1)
+    assert "did not answer within 1e-06 seconds. Received: " in text
+    assert "PQC.call" not in text and "Nothing had been run" in text

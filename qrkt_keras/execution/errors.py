@@ -15,6 +15,11 @@ class UnsupportedCircuitError(ValueError):
 class RefusedRunError(ValueError):
     """What stands before a sampler refuses a run; the sampler was not asked, or is not at fault."""
 
+    # Keras adds a layer's arguments to errors that are raised within it, unless it thinks it has.
+    _keras_call_info_injected = True
+
 
 class SamplerError(ConnectionError):
     """A sampler did not give what was asked for: it raised, timed out, or returned too little."""
+
+    _keras_call_info_injected = True

@@ -141,6 +141,7 @@ class Sampling:
         timeout: float | None = None,
     ):
         check_options(sampler, repetitions, standard_error, timeout)
+        _check_processor(sampler, compiled)
         self.spec = spec
         self.sampler = sampler
         self.timeout = timeout
@@ -366,6 +367,11 @@ def outcomes(
             rows = np.stack(rows) if received == shape else None
         except (IndexError, KeyError, ValueError, TypeError, AttributeError):
             received, rows = None, None
+        if rows is not None and rows.size and not 0 <= rows.min() <= rows.max() <= 1:
+            raise SamplerError(
+                f"{named} must return outcomes of 0 and 1. "
+                f"Received: {sorted({int(rows.min()), int(rows.max())})}"
+            )
         if rows is None or len(answer) != len(circuits):
             raise SamplerError(
                 f"{named} must return (points, repetitions, qubits) = {shape} "
@@ -428,10 +434,8 @@ def worst_mean_square(
         >>> worst_mean_square(programs, None), worst_mean_square(programs, errors)
         (1.0, 5.0)
     """
-    return max(
-        (float(np.max(_correction(program, errors).deviations) ** 2) for program in programs),
-        default=1.0,
-    )
+    deviations = [max(_correction(program, errors).deviations) for program in programs]
+    return round(float(max(deviations, default=1.0)) ** 2, 9)
 
 
 def programs_of(
@@ -510,6 +514,17 @@ def check_options(sampler: Any, repetitions: Any, standard_error: Any, timeout: 
             raise ValueError(f"{name} must be None or a positive number. Received: {value!r}")
 
 
+def _check_processor(sampler: cirq.Sampler, compiled: Compiled | None) -> None:
+    """Refuses circuits that were placed on another processor than the sampler's."""
+    ours = getattr(getattr(_innermost(sampler), "processor", None), "name", None)
+    theirs = getattr(compiled, "processor", None)
+    if ours is not None and theirs is not None and ours != theirs:
+        raise ValueError(
+            f"The circuits were compiled for {theirs}, and the sampler is {ours}'s: compile them "
+            f"for it. Received: sampler={sampler!r}"
+        )
+
+
 def noise_scales_of(scales: Sequence[int]) -> tuple[int, ...]:
     """Noise scales as a tuple, or ValueError."""
     scales = tuple(scales)
@@ -523,9 +538,14 @@ def noise_scales_of(scales: Sequence[int]) -> tuple[int, ...]:
 
 
 def _named(sampler: cirq.Sampler) -> str:
+    return f"The sampler {type(_innermost(sampler)).__name__}"
+
+
+def _innermost(sampler: cirq.Sampler) -> cirq.Sampler:
+    """The sampler that runs circuits, of one that passes on what it is asked."""
     while isinstance(getattr(sampler, "sampler", None), cirq.Sampler):
-        sampler = sampler.sampler  # one that passes on what it is asked
-    return f"The sampler {type(sampler).__name__}"
+        sampler = sampler.sampler
+    return sampler
 
 
 def _within(seconds: float, function: Callable[[], Any]) -> Any:

@@ -42,7 +42,8 @@ def rows_per_example(model: keras.Model) -> dict[CircuitSpec, int]:
 
     if not getattr(model, "inputs", None):
         raise ValueError(
-            "The model must be a functional or a Sequential one, which know what they take. "
+            "The model must be a functional or a Sequential one, which know what they take; of a "
+            "GAN that is its generator, or its discriminator. "
             f"Received: {model.name!r} of type {type(model).__name__}"
         )
     # A Sequential model has inputs, but no `input` before it is called.

@@ -144,6 +144,12 @@ class CompiledCircuit:
     parts: tuple[CompiledProgram, ...]
     report: Report
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompiledCircuit) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
     def programs(self, spec: CircuitSpec, noise_scale: int = 1) -> list[Program]:
         """The programs of the circuit, for the sampling engine.
 
@@ -236,6 +242,17 @@ class CompiledCircuits:
     rows: tuple[int, ...]
     max_qubits: int | None = None
     packed_qubits: int | None = None
+
+    @property
+    def processor(self) -> str:
+        """Name of the processor."""
+        return self.circuits[0].processor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompiledCircuits) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
 
     @property
     def circuits_per_example(self) -> int:
@@ -451,7 +468,11 @@ def _compile_circuit(
 ) -> CompiledCircuit:
     if spec.num_qubits > len(processor.qubits):
         what = "the circuit's widest light cone" if is_split else "the circuit"
-        advice = "" if is_split else "; split=True runs it in parts, where that is possible"
+        advice = (
+            ""
+            if is_split
+            else ("; split=True (--split-circuits) runs it in parts, where that is possible")
+        )
         raise ProcessorError(
             f"{processor.name} has {len(processor.qubits)} qubits, and {what} has more{advice}. "
             f"Received: num_qubits={spec.num_qubits}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +23,9 @@ from qrkt_keras.hardware.circuit_counts import rows_per_example
 from qrkt_keras.hardware.executors import executors
 from qrkt_keras.layers.pqc import circuit_layers
 
-# So many points of each circuit tell how long one takes.
-_TRIAL_POINTS = 2
+# So many points of each circuit tell how long one takes; more of them, where that takes less than
+# so many seconds, tell a point's part of it from a call's.
+_TRIAL_POINTS, _MORE_TRIAL_POINTS, _SOON = 2, 34, 0.1
 # Examples at a time where the exact engine computes a loss.
 _EXACT_BATCH = 256
 
@@ -308,6 +310,7 @@ def estimate(
     *,
     gradients: bool = False,
     trial: cirq.Sampler | None = None,
+    batch_size: int = 10,
     **options: Any,
 ) -> Estimate:
     """Counts a job's circuits and shots.
@@ -319,6 +322,7 @@ def estimate(
             circuits that only data turn are not shifted where nothing before them is trained.
         trial: A sampler on which a few of each circuit are run, to tell the time; a virtual
             machine, for they cost what they cost.
+        batch_size: Examples at a time, for the time.
         **options: Of `execution.Sampling`, but for the sampler.
 
     Returns:
@@ -343,13 +347,30 @@ def estimate(
             shots += number * part.num_shots
             per_circuit[part.spec] = max(part.num_shots, per_circuit.get(part.spec, 0))
             if trial is not None:
-                points = np.zeros((_TRIAL_POINTS, len(part.exponents)))
-                part.values(points)  # what is made once
-                since = time.monotonic()
-                part.values(points)
-                seconds += (time.monotonic() - since) / _TRIAL_POINTS * number
+                calls = sum(layer.spec == spec for layer in circuit_layers(model))
+                calls *= math.ceil(num_examples / batch_size) * (1 + gradients)
+                per_call, per_point = _times(part)
+                seconds += calls * per_call + number * per_point
     found = None if trial is None else seconds
     return Estimate(circuits, shots, tuple(per_circuit.values()), found)
+
+
+def _times(engine: Any) -> tuple[float, float]:
+    """Seconds of a call, and of each point in it."""
+
+    def timed(number: int) -> float:
+        points = np.zeros((number, len(engine.exponents)))
+        since = time.monotonic()
+        engine.values(points)
+        return time.monotonic() - since
+
+    timed(_TRIAL_POINTS)  # what is made once
+    few = timed(_TRIAL_POINTS)
+    if few > _SOON:
+        return 0.0, few / _TRIAL_POINTS
+    per_point = (timed(_MORE_TRIAL_POINTS) - few) / (_MORE_TRIAL_POINTS - _TRIAL_POINTS)
+    per_point = max(per_point, 0.0)
+    return max(few - _TRIAL_POINTS * per_point, 0.0), per_point
 
 
 class _Counted(cirq.Sampler):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cirq
 import numpy as np
@@ -40,6 +41,7 @@ class KeptRuns(cirq.Sampler):
 
     Raises:
         ValueError: the folder has runs, and `resume` is not asked for.
+        KeptRunsError: the folder cannot be made, or another process is at work in it.
         KeptRunsError: when run: a file is damaged, cannot be written, or is of another job: other
             circuits, angles or repetitions, or another sampler.
         SamplerError: when run: the sampler returned something else than was asked for.
@@ -60,12 +62,18 @@ class KeptRuns(cirq.Sampler):
     ):
         self.sampler = sampler
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KeptRunsError(
+                f"The folder could not be made ({error}). Received: folder={self.folder}"
+            ) from error
         if not resume and any(self.folder.glob("run_*.npz")):
             raise ValueError(
                 "The folder has runs already: go on with them with resume=True, or choose another "
                 f"one. Received: folder={self.folder}"
             )
+        self._lock = _locked(self.folder)
         self._next = 0
         # What this process had run: circuits with their angles, and repetitions of all.
         self.num_circuits = 0
@@ -170,6 +178,20 @@ class KeptRuns(cirq.Sampler):
         return results
 
 
+def _locked(folder: Path) -> IO[bytes]:
+    """A file that this process has for itself until it ends, or the file is closed."""
+    file = open(folder / ".lock", "wb")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise KeptRunsError(
+            "Another process is at work in the folder, and both would run the same circuits: wait "
+            f"for it, or choose another folder. Received: folder={folder}"
+        ) from error
+    return file
+
+
 def _request(
     sampler: cirq.Sampler,
     programs: Sequence[cirq.AbstractCircuit],
@@ -217,6 +239,9 @@ def _check(
         (len(sweep), [shots] if len(sweep) else [])
         for sweep, shots in zip(sweeps, repetitions, strict=True)
     ]
+    outcomes = [rows for found in results for one in found for rows in one.measurements.values()]
+    if any(rows.size and not 0 <= rows.min() <= rows.max() <= 1 for rows in outcomes):
+        raise SamplerError("The sampler must return outcomes of 0 and 1. Received: others")
     if received != wanted:
         raise SamplerError(
             "The sampler must return as many points, and as many shots of each, as are asked for: "

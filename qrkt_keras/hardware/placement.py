@@ -109,7 +109,40 @@ def place(
             del places[qubit]
 
     search(0, 0.0)
+    if best is None and len(parts) == 1 and len(wanted) > 2 and _is_line(wanted):
+        # A long line runs into dead ends, where a ring goes on: one is found and cut.
+        return _cut_ring(wanted, device, node_cost, edge_cost)
     return best
+
+
+def _is_line(graph: nx.Graph) -> bool:
+    return sorted(degree for _, degree in graph.degree)[:3] == [1, 1, 2]
+
+
+def _cut_ring(
+    line: nx.Graph,
+    device: nx.Graph,
+    node_cost: Callable[[Any, Any], float],
+    edge_cost: Callable[[Any, Any, Any, Any], float],
+) -> dict[Node, Node] | None:
+    """A line on a ring of even length, which has a place more where the line is odd."""
+    ends = [node for node in line if line.degree[node] == 1]
+    ring = nx.relabel_nodes(line, {node: (0, node) for node in line})
+    ring_ends = [(0, end) for end in ends]
+    if len(line) % 2:
+        ring.add_edges_from([(ring_ends[0], (1, 0)), ((1, 0), ring_ends[1])])
+    else:
+        ring.add_edge(*ring_ends)
+    lines = {frozenset(((0, a), (0, b))) for a, b in line.edges}
+    places = place(
+        ring,
+        device,
+        lambda node, spot: 0.0 if node[0] else node_cost(node[1], spot),
+        lambda a, b, spot, near: (
+            edge_cost(a[1], b[1], spot, near) if frozenset((a, b)) in lines else 0.0
+        ),
+    )
+    return None if places is None else {node: places[0, node] for node in line}
 
 
 def _one_by_one(

@@ -215,6 +215,17 @@ def test_even_rings_and_lines_fit(size):
     assert not compile_for(templates.hardware_efficient(size, 2), "weber", "cz").report.is_routed
 
 
+@pytest.mark.parametrize("name, size", [("weber", 41), ("weber", 46), ("rainbow", 16)])
+def test_long_lines_fit(name, size):
+    """On a ring that is cut, where a search for the line runs into dead ends."""
+    qubits, w = cirq.LineQubit.range(size), sympy.Symbol("w")
+    pairs = [cirq.CZ(*pair) for pair in zip(qubits, qubits[1:], strict=False)]
+    circuit = cirq.Circuit(cirq.ry(w).on_each(*qubits), pairs, cirq.rx(w).on_each(*qubits))
+    spec = CircuitSpec(circuit, [], [w], [cirq.Z(qubit) for qubit in qubits])
+    report = compile_for(spec, name, "cz").report
+    assert not report.is_routed and report.two_qubit_gates == size - 1
+
+
 @pytest.mark.parametrize("size", [3, 5])
 def test_odd_rings_are_routed(size):
     report = compile_for(templates.hardware_efficient(size, 2), "weber", "cz").report
@@ -312,6 +323,31 @@ def test_other_json_is_refused(change, message):
     for wrong in (data, {"format": 1}):
         with pytest.raises(ValueError, match="JSON text of a CompiledCircuit.* Received: "):
             CompiledCircuit.from_json(json.dumps(wrong))
+
+
+def test_what_is_read_again_is_equal():
+    compiled = compile_for(SPECS["two qubits"])
+    assert CompiledCircuit.from_json(compiled.to_json()) == compiled
+    assert hash(CompiledCircuit.from_json(compiled.to_json())) == hash(compiled)
+    assert compiled != compile_for(SPECS["two qubits"], "rainbow") and compiled != "text"
+    several = compile_for(SPECS["two qubits"], split=True)
+    assert CompiledCircuits.from_json(several.to_json()) == several != compiled
+
+
+def test_circuits_of_another_processor_are_refused():
+    machine = virtual_machine("weber")
+    for split in (False, True):
+        compiled = compile_for(SPECS["two qubits"], "rainbow", split=split)
+        with pytest.raises(ValueError, match="compiled for rainbow, and the sampler is weber's"):
+            make_engine(SPECS["two qubits"], "sampling", sampler=machine, compiled=compiled)
+
+
+def test_a_gan_is_compiled_by_its_generator():
+    gan = zoo.from_preset("qrkt_gan_digits", load_weights=False)
+    with pytest.raises(ValueError, match="of a GAN that is its generator"):
+        compile_for(gan)
+    compiled = compile_for(gan.ema_generator, "weber", "cz", split=True)
+    assert compiled.circuits_per_example == sum(compiled.rows) > 1000
 
 
 def test_another_circuit_or_scale_is_refused():

@@ -199,6 +199,26 @@ def test_a_killed_job_goes_on(tmp_path):
     assert kept.num_kept == 3 * 3
 
 
+def test_a_second_process_is_refused(tmp_path):
+    kept = KeptRuns(cirq.Simulator(seed=0), tmp_path)
+    code = (
+        "import cirq, sys; from qrkt_keras.hardware import KeptRuns\n"
+        "KeptRuns(cirq.Simulator(), sys.argv[1], resume=True)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and "Another process is at work in the folder" in done.stderr
+    assert kept.folder == tmp_path  # alive until here
+    del kept
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KeptRunsError, match="could not be made .* Received: folder="):
+        KeptRuns(cirq.Simulator(), tmp_path / "file" / "folder")
+
+
 def test_outcomes_are_stored_as_bits(tmp_path):
     kept = KeptRuns(cirq.Simulator(seed=0), tmp_path)
     kept.run(cirq.Circuit(cirq.measure(*cirq.LineQubit.range(8), key="m")), repetitions=8000)

@@ -2,6 +2,18 @@
 
 from qrkt_keras.tuning.families import default_space
 from qrkt_keras.tuning.hypermodel import BudgetError, Configuration, ZooHyperModel
+from qrkt_keras.tuning.search import SearchError, SearchResult, TrialRow, search
 from qrkt_keras.tuning.space import Dimension, Space
 
-__all__ = ["BudgetError", "Configuration", "Dimension", "Space", "ZooHyperModel", "default_space"]
+__all__ = [
+    "BudgetError",
+    "Configuration",
+    "Dimension",
+    "SearchError",
+    "SearchResult",
+    "Space",
+    "TrialRow",
+    "ZooHyperModel",
+    "default_space",
+    "search",
+]

@@ -2452,16 +2452,12 @@ class _Sampled:
         if dry_run or not quiet:
             # A machine of its own: the job's must not depend on what was tried before it.
             trial = processors.VirtualMachine(machine.processor, seed=0, **noise)
-            self._say_estimate(
-                model,
-                trial,
-                sampling,
-                num_examples,
-                batch_size,
-                gradients,
-                dry_run,
+            corrected = dict(sampling)
+            if self.mitigate_readout:
                 # Not measured yet: those of the calibration.
-                machine.processor.readout_errors,
+                corrected["readout_errors"] = machine.processor.readout_errors
+            self._say_estimate(
+                model, trial, corrected, num_examples, batch_size, gradients, dry_run
             )
         return None if dry_run else (machine, sampling)
 
@@ -2494,7 +2490,6 @@ class _Sampled:
         batch_size: int,
         gradients: bool,
         dry_run: bool,
-        readout_errors: Mapping[Any, Sequence[float]],
     ) -> None:
         from qrkt_keras import hardware as processors
 
@@ -2505,7 +2500,6 @@ class _Sampled:
             for circuit in compiled.circuits
         )
         with _status("Trying each circuit …"):
-            corrected = {"readout_errors": readout_errors} if self.mitigate_readout else {}
             estimate = processors.estimate(
                 model,
                 num_examples,
@@ -2513,7 +2507,6 @@ class _Sampled:
                 trial=trial if widest <= _MOST_TRIED_QUBITS else None,
                 batch_size=batch_size,
                 **sampling,
-                **corrected,
             )
         repetitions = [
             shots / circuit.report.num_circuits

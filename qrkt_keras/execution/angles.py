@@ -161,6 +161,12 @@ class LinearMap:
             for column, coefficient in entries.items():
                 self._matrix[row, column] = coefficient
 
+    @classmethod
+    def of_matrix(cls, matrix: np.ndarray) -> LinearMap:
+        """`x M` for a matrix M with a row for each entry of `x`."""
+        rows = [{int(i): float(column[i]) for i in column.nonzero()[0]} for column in matrix.T]
+        return cls(rows, len(matrix))
+
     @property
     def flops(self) -> int:
         """Multiply-adds for one `x`."""

@@ -25,7 +25,7 @@ from keras import ops
 from qrkt_keras.circuits import CircuitSpec, absorb_cliffords
 from qrkt_keras.execution.angles import LinearMap
 from qrkt_keras.execution.contract import fill
-from qrkt_keras.execution.copies import Copies
+from qrkt_keras.execution.copies import Copies, read_only
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.light_cone import LightCone, cones
 from qrkt_keras.execution.products import Products
@@ -112,8 +112,8 @@ def components(spec: CircuitSpec, max_qubits: int) -> Components:
     return Components(
         parts,
         tuple(tuple(places[factor] for factor in product) for product in uses),
-        _frozen(matrix),
-        _frozen(constants),
+        read_only(matrix),
+        read_only(constants),
         max(map(len, strings), default=0),
     )
 
@@ -218,11 +218,7 @@ class Split:
         self.name = next((inner.name for inner in self.engines), "split")
         self.supports_jit = all(inner.supports_jit for inner in self.engines)
         self._products = Products(self.components.products) if self.engines else None
-        rows = [
-            {int(i): float(column[i]) for i in column.nonzero()[0]}
-            for column in self.components.matrix.T
-        ]
-        self._sum = LinearMap(rows, len(self.components.matrix))
+        self._sum = LinearMap.of_matrix(self.components.matrix)
 
     def expectation(self, inputs, weights):
         """The observables' expectation values, see the class."""
@@ -298,11 +294,6 @@ def check_max_qubits(max_qubits: Any) -> None:
         )
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
-
-
 def _component_of(spec: CircuitSpec) -> tuple[dict[cirq.Qid, int], set[cirq.Qid]]:
     """Which component a qubit is in, and the qubits on which there are gates."""
     graph = nx.Graph()
@@ -363,8 +354,8 @@ def _parts(
     parts = tuple(
         Copies(
             part,
-            _frozen(np.array([own for _, own, _ in copies], int).reshape(len(copies), -1)),
-            _frozen(np.array([own for *_, own in copies], int).reshape(len(copies), -1)),
+            read_only(np.array([own for _, own, _ in copies], int).reshape(len(copies), -1)),
+            read_only(np.array([own for *_, own in copies], int).reshape(len(copies), -1)),
         )
         for part, copies in groups.items()
     )

@@ -11,6 +11,12 @@ from qrkt_keras.circuits import CircuitSpec
 from qrkt_keras.execution.angles import select
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array, which cannot be written to any more."""
+    array.flags.writeable = False
+    return array
+
+
 @dataclass(frozen=True, eq=False)
 class Copies:
     """Parts of one structure: their circuit, and where each takes its symbols from.

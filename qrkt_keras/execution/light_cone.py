@@ -24,7 +24,7 @@ from qrkt_keras.circuits import CircuitSpec, Rotation, Unitary
 from qrkt_keras.circuits.lowering import PauliKey, pauli_matrix
 from qrkt_keras.execution.angles import LinearMap
 from qrkt_keras.execution.contract import fill, lowered
-from qrkt_keras.execution.copies import Copies
+from qrkt_keras.execution.copies import Copies, read_only
 from qrkt_keras.execution.errors import UnsupportedCircuitError
 from qrkt_keras.execution.schedule import embedded, reordered
 from qrkt_keras.execution.state_vector import NAME, StateVector
@@ -204,11 +204,7 @@ class LightCone:
         self.supports_jit = all(inner.supports_jit for inner in self.engines)
         if self.engines:
             self.name = self.engines[0].name
-        rows = [
-            {int(i): float(column[i]) for i in column.nonzero()[0]}
-            for column in self.cones.matrix.T
-        ]
-        self._sum = LinearMap(rows, len(self.cones.matrix))
+        self._sum = LinearMap.of_matrix(self.cones.matrix)
 
     def multiply_adds(self, batch: int) -> float:
         """Estimated, of a forward pass, one copy."""
@@ -483,22 +479,17 @@ def _is_whole(block: _Cone, spec: CircuitSpec, num_steps: int) -> bool:
 def _whole(spec: CircuitSpec, block: _Cone) -> Cones:
     group = Copies(
         spec=spec,
-        input_columns=_frozen(np.arange(spec.num_inputs)[None]),
-        weight_columns=_frozen(np.arange(spec.num_weights)[None]),
+        input_columns=read_only(np.arange(spec.num_inputs)[None]),
+        weight_columns=read_only(np.arange(spec.num_weights)[None]),
     )
     size = spec.num_observables
     return Cones(
         groups=(group,),
-        matrix=_frozen(np.eye(size)),
-        constants=_frozen(np.zeros(size)),
+        matrix=read_only(np.eye(size)),
+        constants=read_only(np.zeros(size)),
         cost=block.cost,
         is_whole=True,
     )
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
 
 
 # From blocks to groups of circuits.
@@ -581,15 +572,15 @@ class _Cut:
                 )
                 for group in groups
             ),
-            matrix=_frozen(matrix),
-            constants=_frozen(constants),
+            matrix=read_only(matrix),
+            constants=read_only(constants),
             cost=sum(placed.cost for group in groups for placed in group),
             is_whole=False,
         )
 
     def _gather(self, group: list[_Placed], source: int) -> np.ndarray:
         rows = [[self._columns[s][1] for s in placed.symbols[source]] for placed in group]
-        return _frozen(np.array(rows, dtype=int).reshape(len(group), -1))
+        return read_only(np.array(rows, dtype=int).reshape(len(group), -1))
 
     def _place(self, block: _Cone, direction: int) -> _Placed:
         labels = _labels(block, self._num_qubits, direction)

@@ -392,15 +392,12 @@ def source_states(steps: Sequence[Unitary], num_qubits: int) -> np.ndarray:
     Where they are affine over the bits, as CNOT, SWAP and X are, the table is made by doubling:
     `f(s + 2**i) = f(s) ^ f(2**i) ^ f(0)` for the states `s < 2**i`.
     """
-    if not all(map(_is_affine, steps)):
-        states = np.arange(2**num_qubits)
-        for step in reversed(steps):
-            states = _sources(step, states, num_qubits)
-        return states
-    images = np.array([0, *(1 << i for i in range(num_qubits))])
+    is_affine = all(map(_is_affine, steps))
+    ones = [0, *(1 << i for i in range(num_qubits))]
+    states = np.array(ones) if is_affine else np.arange(2**num_qubits)
     for step in reversed(steps):
-        images = _sources(step, images, num_qubits)
-    return _doubled(images[0], images[1:] ^ images[0])
+        states = _sources(step, states, num_qubits)
+    return _doubled(states[0], states[1:] ^ states[0]) if is_affine else states
 
 
 def _doubled(first: int, differences: np.ndarray) -> np.ndarray:

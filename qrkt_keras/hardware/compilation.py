@@ -22,7 +22,7 @@ from qrkt_keras.execution.components import check_max_qubits, narrow_circuits, n
 from qrkt_keras.execution.measurement import Group, Term, measurements
 from qrkt_keras.execution.sampling import KEY, NAME, Program, noise_scales_of
 from qrkt_keras.hardware.circuit_counts import rows_per_example
-from qrkt_keras.hardware.placement import grow, place
+from qrkt_keras.hardware.placement import grow, place, place_on_ring
 from qrkt_keras.hardware.processors import (
     Processor,
     ProcessorError,
@@ -37,8 +37,6 @@ FORMAT = 1
 GATESET = "sqrt_iswap"
 # By what part of itself a circuit of several components is narrowed that finds no place.
 _LESS_CROWDED = 0.9
-# A place where a routing begins without a qubit.
-_FREE = cirq.NamedQubit("free")
 # All turns of a ring of at most so many are tried as beginnings; of a longer one a search is long.
 _LARGEST_TURNED = 8
 
@@ -599,15 +597,12 @@ def _layout(
             f"Received: a circuit of {len(wanted)} qubits"
         )
     starts = [dict(zip(sorted(wanted), spots, strict=True))]
-    for graph in _shapes(sorted(wanted)):
-        places = place(
-            graph,
-            processor.graph,
-            lambda qubit, spot: 0.0 if qubit == _FREE else node_cost(qubit, spot),
-            lambda a, b, spot, near: 0.0 if _FREE in (a, b) else edge_cost(a, b, spot, near),
-        )
-        if places is not None:
-            starts.append({qubit: places[qubit] for qubit in wanted})
+    for order in _turns(sorted(wanted)):
+        lines = [nx.path_graph(one) for one in (order, _fold(order))]
+        found = [place(line, processor.graph, node_cost, edge_cost) for line in lines]
+        # A swap goes on around a ring, through the place left free.
+        found.append(place_on_ring(order, processor.graph, node_cost, edge_cost))
+        starts += [places for places in found if places is not None]
     routes = [_routed(operations, places, processor) for places in starts]
     group = Group(tuple((qubit, "Z") for qubit in sorted(measured)), ())
 
@@ -617,17 +612,10 @@ def _layout(
     return max(routes, key=fidelity)
 
 
-def _shapes(qubits: Sequence[cirq.Qid]) -> Iterator[nx.Graph]:
-    """Lines and rings to begin a routing with, of few qubits from each of them on.
-
-    A lattice has no ring of odd length. One of even length has a place left free, through which a
-    swap goes on around the ring.
-    """
+def _turns(qubits: Sequence[cirq.Qid]) -> Iterator[list[cirq.Qid]]:
+    """The qubits as a ring, of few of them from each one on."""
     for shift in range(len(qubits) if len(qubits) <= _LARGEST_TURNED else 1):
-        turned = [*qubits[shift:], *qubits[:shift]]
-        for order in (turned, _fold(turned)):
-            yield nx.path_graph(order)
-        yield nx.cycle_graph([*turned, _FREE] if len(turned) % 2 else turned)
+        yield [*qubits[shift:], *qubits[:shift]]
 
 
 def _fold(qubits: Sequence[cirq.Qid]) -> list[cirq.Qid]:

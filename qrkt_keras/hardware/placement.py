@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import networkx as nx
@@ -125,24 +125,43 @@ def _cut_ring(
     node_cost: Callable[[Any, Any], float],
     edge_cost: Callable[[Any, Any, Any, Any], float],
 ) -> dict[Node, Node] | None:
-    """A line on a ring of even length, which has a place more where the line is odd."""
+    """A line on a ring, whose last pair costs nothing."""
     ends = [node for node in line if line.degree[node] == 1]
-    ring = nx.relabel_nodes(line, {node: (0, node) for node in line})
-    ring_ends = [(0, end) for end in ends]
-    if len(line) % 2:
-        ring.add_edges_from([(ring_ends[0], (1, 0)), ((1, 0), ring_ends[1])])
-    else:
-        ring.add_edge(*ring_ends)
-    lines = {frozenset(((0, a), (0, b))) for a, b in line.edges}
-    places = place(
-        ring,
+    return place_on_ring(
+        nx.shortest_path(line, *ends),
         device,
-        lambda node, spot: 0.0 if node[0] else node_cost(node[1], spot),
-        lambda a, b, spot, near: (
-            edge_cost(a[1], b[1], spot, near) if frozenset((a, b)) in lines else 0.0
-        ),
+        node_cost,
+        lambda a, b, spot, near: edge_cost(a, b, spot, near) if line.has_edge(a, b) else 0.0,
     )
-    return None if places is None else {node: places[0, node] for node in line}
+
+
+def place_on_ring(
+    order: Sequence[Node],
+    device: nx.Graph,
+    node_cost: Callable[[Any, Any], float],
+    edge_cost: Callable[[Any, Any, Any, Any], float],
+) -> dict[Node, Node] | None:
+    """The cheapest places along a ring, of which one more is left free for an odd number.
+
+    A square lattice has no rings of odd length.
+
+    Args:
+        order: the circuit's qubits, as they follow each other.
+        device, node_cost, edge_cost: as of `place`.
+
+    Example:
+        >>> lattice = nx.grid_2d_graph(2, 2)
+        >>> len(place_on_ring("abc", lattice, lambda *_: 0.0, lambda *_: 0.0))
+        3
+    """
+    nodes = [(0, qubit) for qubit in order] + [(1, None)] * (len(order) % 2)
+    places = place(
+        nx.cycle_graph(nodes),
+        device,
+        lambda node, spot: node_cost(node[1], spot) if node[0] == 0 else 0.0,
+        lambda a, b, spot, near: edge_cost(a[1], b[1], spot, near) if a[0] == b[0] == 0 else 0.0,
+    )
+    return None if places is None else {qubit: places[0, qubit] for qubit in order}
 
 
 def _one_by_one(

@@ -169,11 +169,10 @@ class VirtualMachine(cirq.Sampler):
                     f"A density matrix may have {_MOST_DENSITY_MATRIX_QUBITS} qubits: take "
                     f"simulator='trajectories'. Received: {number} qubits that gates connect"
                 )
-            is_narrow = number <= MAX_DENSITY_MATRIX_QUBITS
-            if self.simulator == "density_matrix" or (self.simulator == "auto" and is_narrow):
-                parts.append(_Part(columns, NoisyCircuit(part), is_whole))
-            else:
-                parts.append(_Part(columns, part, is_whole))
+            most = {"auto": MAX_DENSITY_MATRIX_QUBITS, "trajectories": 0}
+            if number <= most.get(self.simulator, number):
+                part = NoisyCircuit(part)
+            parts.append(_Part(columns, part, is_whole))
         return parts
 
     def _noisy(self, circuit: cirq.FrozenCircuit) -> cirq.Circuit:
@@ -227,14 +226,14 @@ def _independent(
     gates = [op for op in circuit.all_operations() if not cirq.is_measurement(op)]
     for operation in gates:
         nx.add_path(graph, operation.qubits)
-    parts = []
     found = sorted(map(sorted, nx.connected_components(graph)))
     part_of = {qubit: index for index, qubits in enumerate(found) for qubit in qubits}
+    if len(found) == 1:
+        return [(circuit, keys)]
     own: list[list[cirq.Operation]] = [[] for _ in found]
     for operation in gates:
         own[part_of[operation.qubits[0]]].append(operation)
-    if len(found) == 1:
-        return [(circuit, keys)]
+    parts = []
     for index, operations in enumerate(own):
         part, columns = cirq.Circuit(operations), {}
         for operation in measured:

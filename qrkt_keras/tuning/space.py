@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -295,29 +296,20 @@ class Space:
         return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
-class _conditions:
+@contextlib.contextmanager
+def _conditions(
+    hyperparameters: keras_tuner.HyperParameters,
+    dimension: Dimension,
+    parents: Mapping[str, Dimension],
+) -> Iterator[None]:
     """Within it, KerasTuner registers hyperparameters under a dimension's conditions."""
-
-    def __init__(
-        self,
-        hyperparameters: keras_tuner.HyperParameters,
-        dimension: Dimension,
-        parents: Mapping[str, Dimension],
-    ) -> None:
-        self._scopes = []
+    with contextlib.ExitStack() as scopes:
         for name, values in dimension.when:
             parent = parents[name]
             kept = dict(zip(map(json.dumps, parent.values), parent.kept(), strict=True))
             wanted = [kept[json.dumps(v)] for v in values if json.dumps(v) in kept]
-            self._scopes.append(hyperparameters.conditional_scope(name, wanted))
-
-    def __enter__(self) -> None:
-        for scope in self._scopes:
-            scope.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        for scope in reversed(self._scopes):
-            scope.__exit__(*error)
+            scopes.enter_context(hyperparameters.conditional_scope(name, wanted))
+        yield
 
 
 def _register(

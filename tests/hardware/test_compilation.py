@@ -232,6 +232,15 @@ def test_odd_rings_are_routed(size):
     assert report.is_routed and report.two_qubit_gates > report.two_qubit_gates_before
 
 
+def test_a_qubit_of_an_odd_ring_may_have_any_name():
+    a, b, free = map(cirq.NamedQubit, ("a", "b", "free"))
+    w = sympy.Symbol("w")
+    pairs = [cirq.CZ(a, b), cirq.CZ(b, free), cirq.CZ(free, a)]
+    circuit = cirq.Circuit(cirq.ry(w).on_each(a, b, free), pairs, cirq.rx(w).on_each(a, b, free))
+    compiled = compile_for(CircuitSpec(circuit, [], [w], [cirq.Z(free)]), "weber", "cz")
+    assert compiled.report.is_routed and set(compiled.parts[0].placement) == {a, b, free}
+
+
 @pytest.mark.parametrize("name", ["rainbow", "weber"])
 def test_an_odd_ring_moves_through_the_place_left_free(name):
     """One swap of three gates a layer, where from a line there are two and more."""

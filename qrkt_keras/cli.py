@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Recipe,
         Scores,
     )
+    from qrkt_keras.tuning import SearchResult, Space
     from qrkt_keras.zoo import (
         GAN,
         ComparisonResult,
@@ -67,6 +68,7 @@ DEFAULT_DATA = "digits"
 DEFAULT_PRESET = "qvit_rk4_digits"
 GUIDE = "docs/guides/train_save_serve.md"
 DISTRIBUTED_GUIDE = "docs/guides/distributed.md"
+TUNING_GUIDE = "docs/guides/tuning.md"
 
 PACKAGE = Path(qrkt_keras.__file__).parent
 
@@ -772,17 +774,10 @@ def _say_header(
 
 
 def _feature_network(data: str, features: str | None = None) -> FeatureExtractor | None:
-    """What generated images are measured by: what was asked for, or a data set's, if it has one."""
-    from qrkt_keras import training, zoo
+    """As `zoo.feature_network_for`, where a run's folder stands for its preset."""
+    from qrkt_keras import zoo
 
-    if features == "inception":
-        return training.InceptionFeatures()
-    if features is not None and (Path(features) / "saved_model.pb").is_file():
-        return training.InceptionFeatures(features)
-    name = features or f"features_{data}"
-    if features is None and name not in zoo.list_presets():
-        return None
-    return zoo.FeatureNetwork.from_preset(_located(name)[0])
+    return zoo.feature_network_for(data, features and _located(features)[0])
 
 
 def _say_gan_header(
@@ -1045,6 +1040,272 @@ def _comparison_table(result: ComparisonResult) -> Table:
             str(len(model.runs)),
         )
     return table
+
+
+# --- tune ----------------------------------------------------------------------------------
+
+# What `qrkt tune` does that is told nothing: a first look of a few minutes, at circuits that are
+# computed fast.
+_FIRST_LOOK = {"epochs": 20, "max_trials": 8}
+_FIRST_SPACE = (
+    "num_encoder_blocks=0",
+    "num_ode_blocks=1",
+    "num_ansatz_layers=1",
+    "hidden_dim=8..16:4",
+)
+
+
+@app.command(cls=_ListsOfValues)
+def tune(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FAMILY|PRESET|FOLDER",
+            help="What to search: a family (qvit, qtext, patch_qnn, qrkt_gan, trans_gan), or a "
+            "preset, whose values are taken where none is drawn.",
+            show_default="qvit",
+        ),
+    ] = None,
+    data: Data = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    skip_empty: SkipEmpty = False,
+    skip_unreadable: SkipUnreadable = False,
+    tuner: Annotated[
+        str | None,
+        typer.Option(
+            metavar="random|grid|bayesian|hyperband",
+            help="How values are drawn.",
+            show_default="bayesian",
+        ),
+    ] = None,
+    max_trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Trials that are trained, at most.",
+            show_default="20; of grid and hyperband all",
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            metavar="val_auc|val_accuracy|val_loss|fid",
+            help="What trials are judged by.",
+            show_default="val_auc, of GANs fid",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Cross-validate every trial: its score is the folds' mean."),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIMENSION...",
+            help="NAME=VALUE,VALUE or NAME=LOW..HIGH, with :log or :STEP behind, in place of the "
+            "space's dimension of that name, or beside all. Names are arguments of the model, "
+            "recipe.FIELD or recipe.augment.FIELD; --show-space shows those that are there.",
+        ),
+    ] = None,
+    only: Annotated[
+        bool, typer.Option("--only", help="Search nothing but what --vary names.")
+    ] = False,
+    space_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--space",
+            metavar="FILE",
+            help="A space as JSON, or another search's search.json.",
+            show_default="the family's",
+        ),
+    ] = None,
+    show_space: Annotated[
+        bool, typer.Option("--show-space", help="Show the space, and search nothing.")
+    ] = False,
+    settings: Setting = None,
+    max_params: Annotated[
+        int | None, typer.Option(min=1, help="Parameters that a model may have.")
+    ] = None,
+    max_qubits: Annotated[
+        int | None, typer.Option(min=1, help="Qubits that all its circuits together may have.")
+    ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option(metavar="PROCESSOR", help="A processor that must hold each of its circuits."),
+    ] = None,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Seconds that a trial may train; one that would take longer is stopped."
+        ),
+    ] = None,
+    recipe_source: RecipeSource = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs of a trial, in place of the recipe's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Examples a step, in place of the recipe's.")
+    ] = None,
+    features: Features = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is drawn.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of this search.", show_default="runs/tune_PRESET"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the search in the folder, if there is one."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the search in the folder.")
+    ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Be the chief or a worker of a search on many machines, as KERASTUNER_TUNER_ID, "
+            f"KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT say: {TUNING_GUIDE}.",
+        ),
+    ] = False,
+    worker_timeout: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds of silence after which a worker's trial goes to another one."
+        ),
+    ] = 120,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds that a chief waits for any worker, and a worker for its chief."
+        ),
+    ] = 1800,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
+) -> None:
+    """Search for a model's best arguments and recipe.
+
+    Every trial is trained in a process and a folder of its own. The search's folder gets the best
+    model as a preset, a table of all trials, and a report to be opened in a browser. Without
+    options it is a first look: 8 trials of 20 epochs of small QViTs on digits.
+    """
+    reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
+    _check_data(data, of_preset=False)
+    asked = {"model": model, "data": data, "tuner": tuner, "objective": objective, "vary": vary}
+    asked |= {"space": space_file, "set": settings, "recipe": recipe_source, "folds": folds}
+    if not any([*asked.values(), epochs, max_trials]):
+        epochs, max_trials = _FIRST_LOOK["epochs"], _FIRST_LOOK["max_trials"]
+        asked["vary"] = vary = list(_FIRST_SPACE)
+    options = asked | {"max_trials": max_trials, **reading, "only": only, "epochs": epochs}
+    options |= {"max_params": max_params, "max_qubits": max_qubits, "fits": fits}
+    options |= {
+        "max_seconds": max_seconds,
+        "batch_size": batch_size,
+        "features": features,
+        "seed": seed,
+    }
+    with _tensorflow():
+        import tensorflow as tf
+
+        from qrkt_keras import training, tuning, zoo
+        from qrkt_keras.zoo import runs
+
+        # The trials' processes need them; what is done here does not.
+        tf.config.set_visible_devices([], "GPU")
+        name = model or "qvit"
+        if name in tuning.FAMILIES:
+            name = tuning.family_preset(name, data)
+        where, name = _located(name)
+        output = output or Path("runs") / f"tune_{name}"
+        source = zoo.read_preset(where)
+        space = _space(source.class_name, space_file, vary or [], only=only)
+        if show_space:
+            _console().print(space.table())
+            return
+        recipe = source.recipe
+        if recipe_source is not None:
+            is_gan = _kind(source) == "GAN"
+            recipe = zoo.read_recipe(
+                recipe_source, training.GANRecipe if is_gan else training.Recipe
+            )
+        if recipe is not None:
+            recipe = recipe.with_given(epochs=epochs, batch_size=batch_size)
+        command = shlex.join(["qrkt", "tune", *runs.option_words(options | {"output": output})])
+        with _status("Reading the data …"):
+            hypermodel = tuning.ZooHyperModel(
+                where,
+                space,
+                data=data,
+                data_options=reading,
+                arguments=_arguments(settings or []),
+                recipe=recipe,
+                features=features,
+                max_params=max_params,
+                max_qubits=max_qubits,
+                processor=fits,
+                max_seconds=max_seconds,
+            )
+        again = f"{command} --distributed" if distributed else command
+        with _interruptible(output, again):
+            result = tuning.search(
+                hypermodel,
+                output_dir=output,
+                tuner=tuner or "bayesian",
+                max_trials=max_trials,
+                objective=objective,
+                folds=folds,
+                seed=seed,
+                resume=resume,
+                overwrite=overwrite,
+                progress=not quiet,
+                command=command,
+                is_distributed=distributed,
+                worker_timeout=worker_timeout,
+                timeout=timeout,
+            )
+    _say_search(result, quiet=quiet)
+
+
+def _space(class_name: str, file: Path | None, changes: Sequence[str], *, only: bool) -> Space:
+    """What is searched: a family's space or a file's, with changes, or these alone."""
+    from qrkt_keras import tuning
+
+    if only:
+        if file is not None or not changes:
+            raise ValueError(
+                "--only searches what --vary names, without a --space. "
+                f"Received: --vary {' '.join(changes)}, --space {file}"
+            )
+        return tuning.Space(()).overridden(changes)
+    if file is None:
+        space = tuning.default_space(class_name)
+    else:
+        text = file.read_text(encoding="utf-8")
+        with contextlib.suppress(json.JSONDecodeError):  # which the space complains of
+            content = json.loads(text)
+            if isinstance(content, dict) and "space" in content:
+                text = json.dumps(content["space"])
+        space = tuning.Space.from_json(text)
+    return space.overridden(changes)
+
+
+def _say_search(result: SearchResult, *, quiet: bool) -> None:
+    from qrkt_keras import tuning
+
+    if not quiet:
+        _say()
+    _console().print(tuning.trials_table(result))
+    if result.best is None:
+        _say(f"No trial was completed; the reasons are in {result.output_dir}/", "yellow")
+        return
+    best = result.output_dir / tuning.BEST
+    if not quiet and best.exists():
+        _say(
+            f"\nWritten to {result.output_dir}/: report.html, trials.json, and the best model as a "
+            "preset. To use it:"
+        )
+        for command in ("evaluate", "train"):
+            _say(f"  qrkt {command} {shlex.quote(str(best))}")
 
 
 # --- use of a trained model ----------------------------------------------------------------

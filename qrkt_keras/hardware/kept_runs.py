@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cirq
 import numpy as np
 
 from qrkt_keras.execution import RefusedRunError, SamplerError
 from qrkt_keras.training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
+from qrkt_keras.training.files import lock_folder
 
 _KIND = "runs of a sampler"
 # Exponents of two equal jobs differ by rounding only; those of a pulse come back every two.
@@ -73,7 +73,13 @@ class KeptRuns(cirq.Sampler):
                 "The folder has runs already: go on with them with resume=True, or choose another "
                 f"one. Received: folder={self.folder}"
             )
-        self._lock = _locked(self.folder)
+        try:
+            self._lock = lock_folder(self.folder)
+        except BlockingIOError as error:
+            raise KeptRunsError(
+                "Another process is at work in the folder, and both would run the same circuits: "
+                f"wait for it, or choose another folder. Received: folder={folder}"
+            ) from error
         self._next = 0
         # What this process had run: circuits with their angles, and repetitions of all.
         self.num_circuits = 0
@@ -176,20 +182,6 @@ class KeptRuns(cirq.Sampler):
         if metadata["num_runs"] is not None:
             self.sampler.num_runs = metadata["num_runs"]
         return results
-
-
-def _locked(folder: Path) -> IO[bytes]:
-    """A file that this process has for itself until it ends, or the file is closed."""
-    file = open(folder / ".lock", "wb")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise KeptRunsError(
-            "Another process is at work in the folder, and both would run the same circuits: wait "
-            f"for it, or choose another folder. Received: folder={folder}"
-        ) from error
-    return file
 
 
 def _request(

@@ -14,7 +14,7 @@ from qrkt_keras.training.checkpoints import (
 )
 from qrkt_keras.training.cross_validation import CrossValidationResult, cross_validate
 from qrkt_keras.training.evaluation import EpochScores, make_predictor
-from qrkt_keras.training.files import atomic_write
+from qrkt_keras.training.files import atomic_write, lock_folder
 from qrkt_keras.training.gan_evaluation import FeatureExtractor, GANMeasures, measure_images
 from qrkt_keras.training.gan_losses import (
     GAN_LOSSES,
@@ -112,6 +112,7 @@ __all__ = [
     "inception_score",
     "is_chief",
     "kernel_distance",
+    "lock_folder",
     "macro_auc",
     "make_predictor",
     "make_strategy",

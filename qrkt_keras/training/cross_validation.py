@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def cross_validate(
     seed: int | None = None,
     epochs: int | None = None,
     test: bool = False,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
     progress: bool = True,
     identity: Mapping[str, Any] | None = None,
     label_names: Sequence[str] | None = None,
@@ -81,6 +82,7 @@ def cross_validate(
     command: str | None = None,
     tensorboard: bool = False,
     jit_compile: bool | str = "auto",
+    until: int | None = None,
 ) -> CrossValidationResult:
     """Trains a classifier once for every fold of its data, and reports mean and spread.
 
@@ -108,9 +110,10 @@ def cross_validate(
             recipe's.
         epochs: Number of epochs, in place of the recipe's.
         test: Whether every fold's model is scored on the test split too.
+        callbacks: More Keras callbacks, the same ones for every fold.
         command: The command that did it; recorded in `folds.json` as given.
-        progress, identity, label_names, data_dir, data_options, tensorboard, jit_compile: As for
-            `fit`.
+        progress, identity, label_names, data_dir, data_options, tensorboard, jit_compile, until: As
+            for `fit`, of every fold.
 
     Returns:
         The folds' results, with mean and standard deviation.
@@ -164,11 +167,13 @@ def cross_validate(
                 output_dir=folder / f"fold_{number}",
                 resume=resume,
                 overwrite=overwrite,
+                callbacks=callbacks,
                 progress=progress,
                 identity=identity,
                 label_names=label_names,
                 tensorboard=tensorboard,
                 jit_compile=jit_compile,
+                until=until,
             )
         )
     result = CrossValidationResult(tuple(results), folder)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 
 @contextlib.contextmanager
@@ -57,6 +58,36 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 str(path),
             ) from error
         raise
+
+
+def lock_folder(folder: str | os.PathLike[str]) -> IO[bytes]:
+    """Keeps a folder for this process, until the file that is returned is closed or it ends.
+
+    Args:
+        folder: The folder, which gets a file `.lock`; it must exist.
+
+    Returns:
+        The open file.
+
+    Raises:
+        BlockingIOError: If another process has it.
+
+    Example:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, lock_folder(folder) as lock:
+    ...     os.listdir(folder)
+    ['.lock']
+    """
+    file = open(Path(folder) / ".lock", "wb")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise BlockingIOError(
+            error.errno, "Another process is at work in the folder", str(folder)
+        ) from error
+    return file
 
 
 def _sync_folder(folder: Path) -> None:

@@ -99,6 +99,19 @@ def is_stopped(epoch: int, best_epoch: int, patience: int | None) -> bool:
     return patience is not None and epoch - best_epoch >= patience
 
 
+def paused_at(epochs: int, until: int | None) -> int:
+    """After which of its epochs a job ends, or pauses.
+
+    Raises:
+        ValueError: If `until` is given and is none of the epochs.
+    """
+    if until is None:
+        return epochs
+    if type(until) is not int or not 1 <= until <= epochs:
+        raise ValueError(f"until must be one of the {epochs} epochs. Received: until={until!r}")
+    return until
+
+
 def steps_per_execution(steps: int, batch_size: int = 1) -> int:
     """The largest divisor of an epoch's steps that is not too large.
 

@@ -22,6 +22,7 @@ from qrkt_keras.training.job import (
     CHECKPOINT,
     fingerprint,
     is_stopped,
+    paused_at,
     prepared_folder,
     run,
     steps_per_execution,
@@ -161,6 +162,7 @@ def fit(
     tensorboard: bool = False,
     jit_compile: bool | str = "auto",
     strategy: tf.distribute.Strategy | None = None,
+    until: int | None = None,
 ) -> TrainingResult:
     """Trains a classifier and reports on it.
 
@@ -204,6 +206,8 @@ def fit(
         strategy: What `make_strategy` returned, under whose `scope` the model was built. Each
             replica takes its part of every batch; at dropout 0 the result is that of one device, up
             to float error. Of several workers the chief writes the files; all return the result.
+        until: Epochs after which the job pauses, with the reports of what is done; the same call
+            with `resume=True` and more of them, or none, goes on as if it had never paused.
 
     Returns:
         The scores and the history.
@@ -221,6 +225,7 @@ def fit(
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe. Received: recipe={recipe!r}")
     recipe = recipe.with_given(seed=seed, epochs=epochs)
+    paused_at(recipe.epochs, until)  # what is wrong is said before anything is read
     takes_texts = hasattr(model, "vectorize")
     if recipe.stratified and takes_texts:
         raise ValueError(
@@ -319,7 +324,7 @@ def fit(
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             start=start,
-            epochs=recipe.epochs,
+            epochs=paused_at(recipe.epochs, until),
             before=[
                 *([] if recipe.ema is None else [AveragedWeights(exchanged=start > 0)]),
                 EpochScores(predict, *splits[evaluated], prefix=_PREFIXES[evaluated]),

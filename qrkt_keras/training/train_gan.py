@@ -24,6 +24,7 @@ from qrkt_keras.training.job import (
     CHECKPOINT,
     fingerprint,
     is_due,
+    paused_at,
     prepared_folder,
     run,
     steps_per_execution,
@@ -147,6 +148,7 @@ def fit_gan(
     num_measured: int = 10_000,
     tensorboard: bool = False,
     jit_compile: bool | str = False,
+    until: int | None = None,
 ) -> GANResult:
     """Trains a GAN and shows what it makes.
 
@@ -183,6 +185,7 @@ def fit_gan(
         tensorboard: Whether pictures and logs are written for TensorBoard too.
         jit_compile: Whether to compile the training step with XLA, which on a CPU makes it slower
             (docs/benchmarks.md, "Steps of a GAN").
+        until: Epochs after which the job pauses, as of `fit`; they are measured then.
 
     Returns:
         The history, the measures, and whether the generator has collapsed, of which a warning tells
@@ -210,6 +213,7 @@ def fit_gan(
             f"Received: {model.name!r} built under {type(strategy).__name__}"
         )
     recipe = recipe.with_given(seed=seed, epochs=epochs)
+    paused_at(recipe.epochs, until)  # what is wrong is said before anything is read
     reading = {"data_dir": data_dir, **(data_options or {})}
     images, labels = _examples(data, model, reading)
     steps = datasets.steps_per_epoch(len(images), recipe.images_per_step)
@@ -261,7 +265,7 @@ def fit_gan(
         batch_size=recipe.images_per_step,
         seed=recipe.seed,
         start=start,
-        epochs=recipe.epochs,
+        epochs=paused_at(recipe.epochs, until),
         before=[*scores, *callbacks],
         after=[CollapseWarning(), grids],
         progress=progress,

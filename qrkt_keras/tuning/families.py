@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qrkt_keras.tuning.space import Dimension, Space
+from qrkt_keras.zoo import list_presets, read_preset
 
 _LAYERED = ("rx_ring", "hardware_efficient", "hardware_efficient_once")
 _SEVERAL_STAGES = ("rk2", "rk3", "rk4", "rk4_enhanced")
@@ -35,6 +36,11 @@ _RECIPE = (
     Dimension("recipe.weight_decay", "float", low=1e-4, high=1e-1, log=True),
 )
 _IMAGES = (Dimension("recipe.augment.shift", "int", low=0, high=2),)
+_POOLED = (
+    Dimension("pooling", "choice", ("mean", "depthwise")),
+    Dimension("depth_multiplier", "int", low=1, high=2, when=(("pooling", ("depthwise",)),)),
+    Dimension("attention_scale", "choice", (None, 2.0)),
+)
 _PATCH_QNN = (
     Dimension("num_blocks", "int", low=1, high=50),
     Dimension("num_qubits_per_circuit", "int", low=6, high=8),
@@ -51,7 +57,7 @@ _GAN_RECIPE = (
     Dimension("recipe.augment", "choice", ("", "translation", "translation,cutout")),
 )
 _SPACES = {
-    "QViT": (*_TRANSFORMER, *_RECIPE, *_IMAGES),
+    "QViT": (*_TRANSFORMER, *_POOLED, *_RECIPE, *_IMAGES),
     "QText": (*_TRANSFORMER, *_RECIPE),
     "PatchQNN": (*_PATCH_QNN, *_IMAGES),
     # Their circuits are as wide as a token, where few templates have an engine.
@@ -91,3 +97,44 @@ def default_space(class_name: str) -> Space:
             f"There are spaces of {', '.join(sorted(_SPACES))}. Received: {class_name!r}"
         )
     return Space(_SPACES[class_name])
+
+
+# A family's name on the command line, its class, and its preset where the data set has none.
+_FAMILIES = {
+    "qvit": ("QViT", "qvit_rk4_digits"),
+    "qtext": ("QText", "qtext_rk1_imdb"),
+    "patch_qnn": ("PatchQNN", "patch_qnn_p4_d1_mnist"),
+    "qrkt_gan": ("QRKTGAN", "qrkt_gan_digits"),
+    "trans_gan": ("TransGAN", "trans_gan_digits"),
+}
+FAMILIES = tuple(_FAMILIES)
+
+
+def family_preset(family: str, data: str | None = None) -> str:
+    """The preset that a family's searches begin with.
+
+    Args:
+        family: One of `FAMILIES`.
+        data: A data set; by default that of the family's preset.
+
+    Returns:
+        The family's first preset that is trained on the data set, those of `rk4` before others; its
+        own preset if there is none.
+
+    Raises:
+        ValueError: If there is no such family.
+
+    Example:
+
+    >>> family_preset("qvit"), family_preset("qvit", "mnist"), family_preset("qrkt_gan", "mnist")
+    ('qvit_rk4_digits', 'qvit_rk4_mnist', 'qrkt_gan_mnist')
+    """
+    if family not in _FAMILIES:
+        raise ValueError(f"A family is one of {', '.join(FAMILIES)}. Received: {family!r}")
+    class_name, own = _FAMILIES[family]
+    if data is None:
+        return own
+    usual = own.replace("_digits", f"_{data}")
+    names = [usual, *list_presets(f"{family}_*")]
+    fitting = [name for name in names if name in list_presets() and read_preset(name).data == data]
+    return next((name for name in fitting if read_preset(name).class_name == class_name), own)

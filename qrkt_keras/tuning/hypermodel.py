@@ -10,11 +10,11 @@ from typing import Any
 
 import keras
 import keras_tuner
-from keras_tuner.errors import FailedTrialError
 
 from qrkt_keras.hardware import fits, get_processor
 from qrkt_keras.training import Augmentation, GANRecipe, Recipe
 from qrkt_keras.tuning.families import default_space
+from qrkt_keras.tuning.results import BudgetError
 from qrkt_keras.tuning.space import RECIPE, Space
 from qrkt_keras.zoo import Examples, Preset, examples_for, from_preset, model_classes, read_preset
 
@@ -30,10 +30,6 @@ _OF_SCHEDULE = (
     "min_learning_rate",
     "plateau_patience",
 )
-
-
-class BudgetError(FailedTrialError):
-    """A model is larger than the search allows; its trial is not trained, and not tried again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +58,15 @@ class ZooHyperModel(keras_tuner.HyperModel):
         data: Name or path of the data set; by default the preset's.
         data_options: How it is read, see `data.arrays`.
         arguments: More arguments of all models, in place of the preset's.
-        recipe: How all are trained, in place of the preset's recipe.
+        recipe: How all are trained, in place of the preset's recipe. If it holds nothing out, a
+            validation split is held out all the same: trials are judged by it.
+        features: What a GAN's images are measured by, see `zoo.feature_network_for`.
         max_params: How many parameters a model may have.
         max_qubits: How many qubits its circuits may have together, as the zoo's tables count.
         processor: Name of a processor of `hardware.list_processors()`, which must hold each of its
             circuits, see `hardware.fits`.
+        max_seconds: How long a trial may train; one that would take longer, as its first epochs
+            tell, is stopped.
 
     Raises:
         ValueError: If the space or an argument has a name that the model does not know, or a budget
@@ -90,9 +90,11 @@ class ZooHyperModel(keras_tuner.HyperModel):
         data_options: Mapping[str, Any] | None = None,
         arguments: Mapping[str, Any] | None = None,
         recipe: Recipe | GANRecipe | None = None,
+        features: str | None = None,
         max_params: int | None = None,
         max_qubits: int | None = None,
         processor: str | None = None,
+        max_seconds: float | None = None,
     ) -> None:
         super().__init__()
         self.source: Preset = read_preset(preset)
@@ -106,12 +108,29 @@ class ZooHyperModel(keras_tuner.HyperModel):
                 "The preset does not say how it is trained; recipe= does. "
                 f"Received: {os.fspath(preset)!r}"
             )
+        if not self.is_gan and not self.recipe.hold_out:
+            monitor = self.recipe.monitor.replace("train_", "val_", 1)
+            self.recipe = dataclasses.replace(self.recipe, hold_out=True, monitor=monitor)
+        if features is not None and not self.is_gan:
+            raise ValueError(
+                "A feature network measures the images of GANs, and the preset is of class "
+                f"{self.source.class_name}. Received: features={features!r}"
+            )
+        self.features = features
         for name, budget in (("max_params", max_params), ("max_qubits", max_qubits)):
             if budget is not None and (type(budget) is not int or budget < 1):
                 raise ValueError(f"{name} must be an integer of at least 1. Received: {budget!r}")
+        if max_seconds is not None and not max_seconds > 0:
+            raise ValueError(f"max_seconds must be positive. Received: {max_seconds!r}")
         self.max_params, self.max_qubits = max_params, max_qubits
+        self.max_seconds = max_seconds
         self.processor = None if processor is None else get_processor(processor)
         self._check_names()
+
+    @property
+    def is_gan(self) -> bool:
+        """Whether its models are GANs."""
+        return isinstance(self.recipe, GANRecipe)
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
         """The space for KerasTuner; it begins with the preset's values where they are in it."""
@@ -161,11 +180,14 @@ class ZooHyperModel(keras_tuner.HyperModel):
             BudgetError: If it breaks a budget.
             ValueError: If the model refuses its values.
         """
-        arguments = self.configuration(hyperparameters).arguments
-        changes = self.examples.arguments() | arguments
+        changes = self.model_arguments(self.configuration(hyperparameters))
         model = from_preset(self.source, load_weights=False, **changes)
         self.check(model)
         return model
+
+    def model_arguments(self, configuration: Configuration) -> dict[str, Any]:
+        """All arguments of a trial's model in place of the preset's: those of the data too."""
+        return self.examples.arguments() | dict(configuration.arguments)
 
     def check(self, model: keras.Model) -> None:
         """Refuses a model that breaks a budget.

@@ -4,148 +4,119 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import io
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.engine.trial import Trial
 from keras_tuner.errors import FailedTrialError
 from rich.console import Console
 
-from qrkt_keras.training import Recipe, atomic_write, cross_validate, fit
-from qrkt_keras.training.job import several_models, write_json
-from qrkt_keras.tuning.hypermodel import BudgetError, Configuration, ZooHyperModel
+from qrkt_keras.serving import atomic_folder
+from qrkt_keras.training import atomic_write, lock_folder
+from qrkt_keras.training.job import write_json
+from qrkt_keras.tuning import distributed, trial_process
+from qrkt_keras.tuning.hypermodel import Configuration, ZooHyperModel
+from qrkt_keras.tuning.oracles import TUNERS, is_rejected, make_oracle
+from qrkt_keras.tuning.report import REPORTS, write_report
+from qrkt_keras.tuning.results import BEST, OBJECTIVES, SEARCH, TRIALS, SearchResult, TrialRow
+from qrkt_keras.tuning.trial_process import (
+    PRESET,
+    RUN,
+    TrialJob,
+    TrialLostError,
+    TrialProcesses,
+)
+from qrkt_keras.zoo import PresetError, feature_network_for
 
-TUNERS = {
-    "random": keras_tuner.oracles.RandomSearchOracle,
-    "grid": keras_tuner.oracles.GridSearchOracle,
-    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
-}
-# What a trial is judged by, and whether more of it is better; the scores' name for it.
-OBJECTIVES = {
-    "val_auc": ("max", "macro_auc"),
-    "val_accuracy": ("max", "accuracy"),
-    "val_loss": ("min", "loss"),
-}
-SEARCH = "search.json"
-TRIALS = "trials.json"
-RUN = "run"
+MAX_TRIALS = 20
 
 # KerasTuner's own files, in a folder of their own.
 _STATE = "state"
-# A failing trial ends no search, however many follow each other.
-_NEVER = 10**9
-# So many rejected trials for each that is asked for: a budget may leave nothing of a space.
-_MOST_REJECTED = 20
-# How the reason of a trial begins that a budget refuses.
-_REJECTED = "over budget: "
+# What is known of a trial before it is trained, in its folder.
+_FACTS = "trial.json"
+# A trial's training on the usual split, where it was judged by folds.
+_REFIT = "refit"
+# KerasTuner's own values, of Hyperband: how long a trial is, and which one it continues.
+_EPOCHS, _CONTINUED = "tuner/epochs", "tuner/trial_id"
 
 
 class SearchError(ValueError):
     """A folder holds another search, or something else."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TrialRow:
-    """What became of a trial.
-
-    Attributes:
-        number: Counted from 1, in the order in which they began.
-        status: `"completed"`, `"rejected"` by a budget, `"failed"` or `"running"`.
-        reason: Why it was rejected or failed; "" otherwise.
-        values: What was drawn, by dimension.
-        score: Its objective; of folds the mean. None if it has none.
-        parameters: Of the model; None if none was made.
-        qubits: Of all its circuits together.
-        seconds: Used for its training.
-        folder: Of its training.
-    """
-
-    number: int
-    status: str
-    reason: str
-    values: Mapping[str, Any]
-    score: float | None
-    parameters: int | None
-    qubits: int | None
-    seconds: float | None
-    folder: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON data."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """What a search leaves behind.
-
-    Attributes:
-        objective: What trials are judged by.
-        trials: All of them, in the order in which they began.
-        output_dir: Where `search.json`, `trials.json` and a folder for each trial are.
-    """
-
-    objective: str
-    trials: tuple[TrialRow, ...]
-    output_dir: Path
-
-    @property
-    def best(self) -> TrialRow | None:
-        """The best trial that was completed, the first of equals; None if none was."""
-        completed = [trial for trial in self.trials if trial.status == "completed"]
-        sign = 1 if OBJECTIVES[self.objective][0] == "min" else -1
-        return min(completed, key=lambda trial: sign * trial.score, default=None)
-
-
-@several_models()
 def search(
     hypermodel: ZooHyperModel,
     *,
     output_dir: str | os.PathLike[str],
     tuner: str = "bayesian",
-    max_trials: int = 20,
-    objective: str = "val_auc",
+    max_trials: int | None = None,
+    objective: str | None = None,
     folds: int | None = None,
     seed: int = 0,
     resume: bool = False,
+    overwrite: bool = False,
     progress: bool = True,
+    command: str | None = None,
+    is_distributed: bool = False,
+    worker_timeout: float = 120.0,
+    timeout: float = 1800.0,
 ) -> SearchResult:
     """Searches a hypermodel's space for what scores best.
 
-    Each trial is a job of `fit`, or of `cross_validate`, in a folder of its own, whose best epoch
-    is chosen by the objective; the test split is scored and decides nothing. What a budget refuses
-    is not trained, and does not count among `max_trials`, but after 20 of them for each of these
-    the search ends. A trial that diverges, runs out of memory or raises is recorded with its
-    reason, and the search goes on.
+    Each trial is a job of `fit`, `cross_validate` or `fit_gan` in a process and a folder of its
+    own, whose best epoch is chosen by the objective; a classifier's test split is scored and
+    decides nothing. What a budget refuses is not trained, and does not count among `max_trials`,
+    but after 20 of them for each of these the search ends. A trial that diverges, runs out of
+    memory, raises, or whose process is killed is recorded with its reason, and the search goes on.
 
     A search that was killed or interrupted is continued by the same call with `resume=True`:
     finished trials stay, the one that was running goes on where it was. `max_trials` may be more
     then.
 
+    At the end, and after an interrupt, `output_dir` has the best trial's model as the preset
+    `best`, `trials.json`, the report `report.html` with its pictures, and `tensorboard/` with the
+    trials for TensorBoard's HParams.
+
+    Of many machines one is the chief and the others are its workers, see `tuning.distributed`; all
+    call this with `is_distributed=True` and an `output_dir` that they share.
+
     Args:
-        hypermodel: Of a family of classifiers.
+        hypermodel: Of a family of models.
         output_dir: A folder for this search alone; it is made if need be.
-        tuner: `"random"`, `"grid"` or `"bayesian"`.
-        max_trials: How many trials are trained at most.
-        objective: One of `OBJECTIVES`.
+        tuner: `"random"`, `"grid"`, `"bayesian"`, or `"hyperband"`, which trains many for a few
+            epochs of the recipe, and the better third of them for three times as many, again and
+            again.
+        max_trials: How many trials are trained at most; by default 20, of a grid and of Hyperband
+            all that there are.
+        objective: One of `OBJECTIVES`; by default `"val_auc"`, of GANs `"fid"`.
         folds: Into how many folds each trial's examples are dealt; its score is their mean then.
         seed: Of what is drawn. Weights and batches have the recipe's.
         resume: Whether to continue the search in `output_dir`, if there is one.
+        overwrite: Whether to replace the search in `output_dir`, if there is one.
         progress: Whether to show how far it is.
+        command: What is recorded in the best preset as the command that made it.
+        is_distributed: Whether this is the chief or a worker.
+        worker_timeout: Seconds of silence after which the chief gives a worker's trial to another.
+        timeout: Seconds that a chief waits for any worker, and a worker for its chief.
 
     Returns:
-        All trials, and the best.
+        All trials, and the best. Of a worker, as they stand when it is told that nothing is left.
 
     Raises:
         ValueError: If an argument is unknown or does not fit the others.
-        SearchError: If `output_dir` holds another search, or something else.
-        KeyboardInterrupt: On an interrupt (ctrl-C); what was finished is in `trials.json`.
+        SearchError: If `output_dir` holds another search, or something else, or another process is
+            at work in it.
+        KeyboardInterrupt: On an interrupt (ctrl-C); what was finished is in the report.
+        ChiefLostError: If a worker's chief does not answer any more.
+        WorkersLostError: If a chief has no workers any more, and trials are left.
 
     Example:
 
@@ -161,47 +132,81 @@ def search(
     True
     """
     folder = Path(output_dir)
+    objective = objective or ("fid" if hypermodel.is_gan else "val_auc")
+    if max_trials is None and tuner in ("random", "bayesian"):
+        max_trials = MAX_TRIALS
     _check(hypermodel, tuner, max_trials, objective, folds, seed)
+    if resume and overwrite:
+        raise ValueError(
+            "A search is either continued or replaced. Received: resume=True, overwrite=True"
+        )
+    role = distributed.role(is_distributed)
     told = _told(hypermodel, tuner, objective, folds, seed)
-    is_new = _check_folder(folder, told, resume=resume)
     hypermodel.examples.arrays("train")  # a data set that is not there stops us here
-    if is_new:
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(folder / SEARCH) as file:
-            file.write(f"{json.dumps(told, indent=2)}\n".encode())
-    oracle = _make_oracle(tuner)(
-        objective=keras_tuner.Objective(objective, OBJECTIVES[objective][0]),
-        max_trials=max_trials,
-        hyperparameters=hypermodel.hyperparameters(),
-        allow_new_entries=False,
-        tune_new_entries=False,
-        seed=seed + 1,  # KerasTuner takes 0 for none
-        max_consecutive_failed_trials=_NEVER,
-    )
-    oracle.verbose = 0
-    searcher = _Searcher(oracle, hypermodel, folder, objective, folds, progress)
-    try:
-        searcher.search()
-    finally:
-        result = SearchResult(objective, searcher.rows(), folder)
-        write_json(folder / TRIALS, [row.to_dict() for row in result.trials])
-    return result
+    shared = {"worker_timeout": worker_timeout, "timeout": timeout}
+    if role == distributed.WORKER:
+        distributed.wait_for(folder / SEARCH, timeout)
+        _check_kept(folder, told)
+        lock: contextlib.AbstractContextManager = contextlib.nullcontext()
+    else:
+        is_new = _check_folder(folder, told, resume=resume, overwrite=overwrite)
+        lock = _locked(folder)
+        if is_new:
+            _remove(folder)
+            with atomic_write(folder / SEARCH) as file:
+                file.write(f"{json.dumps(told, indent=2)}\n".encode())
+    with lock, TrialProcesses() as processes:
+        oracle = make_oracle(
+            tuner,
+            objective=objective,
+            hyperparameters=hypermodel.hyperparameters(),
+            max_trials=max_trials,
+            seed=seed,
+            epochs=hypermodel.recipe.epochs,
+            is_shared=role is not None,
+            reason_of=lambda key: trial_process.read_result(_folder(folder, key)).get("error", ""),
+        )
+        searcher = _Searcher(
+            oracle,
+            hypermodel,
+            folder,
+            objective,
+            folds,
+            command,
+            progress,
+            role,
+            shared,
+            processes,
+        )
+        if role == distributed.WORKER:
+            searcher.search()
+            return read_search(folder)
+        try:
+            searcher.search()
+        except BaseException:
+            # What was finished is worth a report; but it must not keep the user waiting.
+            searcher.report(may_train=False)
+            raise
+        return searcher.report()
 
 
-def _make_oracle(tuner: str) -> type[keras_tuner.Oracle]:
-    """The tuner's oracle, for which rejected trials do not count."""
+def read_search(output_dir: str | os.PathLike[str]) -> SearchResult:
+    """The trials of a search, as they stand in its folder.
 
-    class Oracle(TUNERS[tuner]):
-        def create_trial(self, tuner_id):
-            allowed = self.max_trials
-            rejected = sum(map(_is_rejected, self.trials.values()))
-            self.max_trials = allowed + min(rejected, _MOST_REJECTED * allowed)
-            try:
-                return super().create_trial(tuner_id)
-            finally:
-                self.max_trials = allowed
+    Args:
+        output_dir: The folder.
 
-    return Oracle
+    Raises:
+        SearchError: If it holds no search.
+    """
+    folder = Path(output_dir)
+    if not (folder / SEARCH).is_file():
+        raise SearchError(f"The folder holds no search. Received: output_dir={folder}")
+    objective = json.loads((folder / SEARCH).read_text(encoding="utf-8"))["objective"]
+    rows = []
+    if (folder / TRIALS).exists():
+        rows = json.loads((folder / TRIALS).read_text(encoding="utf-8"))
+    return SearchResult(objective, tuple(TrialRow(**row) for row in rows), folder)
 
 
 class _Searcher(BaseTuner):
@@ -214,139 +219,213 @@ class _Searcher(BaseTuner):
         folder: Path,
         objective: str,
         folds: int | None,
+        command: str | None,
         progress: bool,
+        role: str | None,
+        shared: Mapping[str, float],
+        processes: TrialProcesses,
     ) -> None:
+        self._processes = processes
         self._folder, self._objective, self._folds = folder, objective, folds
         self._console = Console(highlight=False, markup=False, quiet=not progress)
-        self._progress = progress
-        self._hypermodel = hypermodel
+        self._progress, self._command = progress, command
+        self._hypermodel, self._role, self._shared = hypermodel, role, shared
         # Without a hypermodel of its own it does not build models to learn the space.
         with contextlib.redirect_stdout(io.StringIO()):  # where it says that it goes on
             super().__init__(oracle, directory=str(folder), project_name=_STATE)
+        if role == distributed.WORKER:
+            self.oracle = distributed.Client(oracle, timeout=shared["timeout"])
 
-    def run_trial(self, trial: keras_tuner.engine.trial.Trial) -> dict[str, float]:
+    # KerasTuner's own state is the oracle's alone, and is the chief's.
+
+    def _get_tuner_fname(self) -> str:
+        return str(self._folder / _STATE / "oracle.json")
+
+    def save(self) -> None:
+        if self._role != distributed.WORKER:
+            self.oracle.save()
+
+    def reload(self) -> None:
+        if self._role != distributed.WORKER:
+            self.oracle.reload()
+
+    def search(self) -> None:
+        """Runs trials, or as the chief gives them out, until none is left."""
+        if self._role != distributed.CHIEF:
+            super().search()
+            return
+        self.save()
+        address = distributed.address()
+        self._console.print(f"chief at {address}: waiting for workers")
+        distributed.serve(self.oracle, address, on_trial_end=self._said, **self._shared)
+
+    def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains a trial, and returns its scores by the names of objectives."""
+        number, folder = _number(trial.trial_id), _folder(self._folder, trial.trial_id)
         configuration = self._hypermodel.configuration(trial.hyperparameters)
-        number, folder = _number(trial), self._job(trial)
-        told = ", ".join(f"{name}={value}" for name, value in configuration.values.items())
+        told = ", ".join(f"{name}={_short(v)}" for name, v in configuration.values.items())
         self._console.print(f"trial {number}: {told}", soft_wrap=True)
         folder.mkdir(parents=True, exist_ok=True)
         facts = {"values": dict(configuration.values)}
-        keras.utils.set_random_seed(configuration.recipe.seed)
+        if self._role is not None:
+            facts["worker"] = self.tuner_id
+        write_json(folder / _FACTS, facts)
         model = self._hypermodel.build(trial.hyperparameters)
         facts |= {"parameters": model.count_params(), "qubits": model.num_qubits}
-        write_json(folder / "trial.json", facts)
-        scores, seconds = self._train(trial, model, configuration, folder / RUN)
-        # Of validation examples of one class there is no AUC.
-        scores = {name: score for name, score in scores.items() if score == score}
-        if self._objective not in scores:
-            raise ValueError(f"{self._objective} is not a number")
-        write_json(folder / "trial.json", facts | {"scores": scores, "seconds": seconds})
-        return scores
+        facts["recipe"] = configuration.recipe.to_dict()
+        write_json(folder / _FACTS, facts)
+        del model
+        gc.collect()  # a model holds itself in cycles, and the process needs the memory
+        job = self._job(trial, folder, configuration)
+        with self._heard(trial) as still_ours:
+            result = self._processes.run(job, still_ours)
+        if "error" in result:
+            raise FailedTrialError(result["error"])
+        return result["scores"]
 
-    def _train(
-        self,
-        trial: keras_tuner.engine.trial.Trial,
-        model: keras.Model,
-        configuration: Configuration,
-        folder: Path,
-    ) -> tuple[dict[str, float], float]:
-        recipe = dataclasses.replace(configuration.recipe, monitor=self._objective)
-        examples = self._hypermodel.examples
-        options = {"data_options": examples.options, "progress": self._progress, "resume": True}
-        if self._folds is None:
-            options |= {"identity": {"model": model.get_config()}}
-            result = fit(model, examples.data, recipe, output_dir=folder, **options)
-            scores = result.scores["validation"]
-            found = {name: getattr(scores, of) for name, (_, of) in OBJECTIVES.items()}
-            return found, result.seconds
-        result = cross_validate(
-            lambda: self._hypermodel.build(trial.hyperparameters),
-            examples.data,
-            recipe,
+    def _job(self, trial: Trial, folder: Path, configuration: Configuration) -> TrialJob:
+        hypermodel, values = self._hypermodel, trial.hyperparameters.values
+        until, before = values.get(_EPOCHS), values.get(_CONTINUED)
+        return TrialJob(
+            folder=str(folder),
+            preset=str(hypermodel.source.folder),
+            arguments=json.loads(json.dumps(hypermodel.model_arguments(configuration))),
+            recipe=configuration.recipe.to_dict(),
+            data=hypermodel.examples.data,
+            data_options=dict(hypermodel.examples.options),
+            objective=self._objective,
+            features=hypermodel.features,
             folds=self._folds,
-            output_dir=folder,
-            **options,
+            until=None if until is None else int(until),
+            max_seconds=hypermodel.max_seconds,
+            continues=None if before is None else str(_folder(self._folder, before)),
+            command=self._command and f"{self._command}  # trial {_number(trial.trial_id)}",
+            progress=self._progress,
         )
-        found = {name: result.mean(of) for name, (_, of) in OBJECTIVES.items()}
-        return found, sum(fold.seconds for fold in result.folds)
+
+    @contextlib.contextmanager
+    def _heard(self, trial: Trial) -> Iterator[Any]:
+        """Lets a worker's chief hear of it; gives what tells whether the trial is still ours."""
+        if self._role is None:
+            yield lambda: True
+            return
+        with self.oracle.heard(trial.trial_id, every=self._shared["worker_timeout"] / 6) as ours:
+            yield ours
 
     def _try_run_and_update_trial(self, trial, *arguments, **options):
         """As KerasTuner's, with one line for a reason instead of a traceback."""
-
-        def run() -> None:
-            try:
-                self._run_and_update_trial(trial, *arguments, **options)
-            except Exception as error:
-                raise FailedTrialError(_reason(error)) from error
-
+        folder = _folder(self._folder, trial.trial_id)
         try:
-            run()
+            self._run_and_update_trial(trial, *arguments, **options)
             trial.status = "COMPLETED"
-        except FailedTrialError as error:
-            trial.status, trial.message = "FAILED", str(error)
+        except distributed.ChiefLostError:
+            raise
+        except TrialLostError as error:
+            trial.status = "STOPPED"
             self._console.print(f"  {error}", style="yellow", soft_wrap=True)
+        except Exception as error:
+            trial.status, trial.message = "FAILED", trial_process.reason(error)
+            if not trial_process.read_result(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                trial_process.write_result(folder, {"error": trial.message})
+            self._console.print(f"  {trial.message}", style="yellow", soft_wrap=True)
 
-    def on_trial_end(self, trial: keras_tuner.engine.trial.Trial) -> None:
-        super().on_trial_end(trial)
-        rows = self.rows()
-        write_json(self._folder / TRIALS, [row.to_dict() for row in rows])
-        best = SearchResult(self._objective, rows, self._folder).best
-        if best is not None:
-            told = f"best {self._objective} so far {best.score:.4f}, trial {best.number}"
-            self._console.print(f"  {told}")
+    def on_trial_end(self, trial: Trial) -> None:
+        if trial.status == "STOPPED":
+            return  # it is another worker's
+        with contextlib.suppress(TrialLostError):
+            super().on_trial_end(trial)
+        if self._role is None:
+            self._said(trial)
 
-    def rows(self) -> tuple[TrialRow, ...]:
+    def _said(self, trial: Trial) -> None:
+        """Keeps what is known of all trials, and says which is the best."""
+        result = self.result()
+        write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
+        if self._role == distributed.CHIEF:
+            row = next(row for row in result.trials if row.number == _number(trial.trial_id))
+            told = row.reason or f"{self._objective} {row.score:.4f}"
+            self._console.print(f"trial {row.number}, {row.worker}: {told}", soft_wrap=True)
+        if result.best is not None:
+            best = f"{result.best.score:.4f}, trial {result.best.number}"
+            self._console.print(f"  best {self._objective} so far {best}")
+
+    def result(self) -> SearchResult:
         """All trials, as they stand."""
-        trials = sorted(self.oracle.trials.values(), key=_number)
-        return tuple(self._row(trial) for trial in trials)
+        keys = sorted(self.oracle.trials, key=_number)
+        rows = tuple(self._row(self.oracle.trials[key]) for key in keys)
+        return SearchResult(self._objective, rows, self._folder)
 
-    def _row(self, trial: keras_tuner.engine.trial.Trial) -> TrialRow:
-        path = self._job(trial) / "trial.json"
-        facts = json.loads(path.read_text()) if path.exists() else {}
+    def report(self, *, may_train: bool = True) -> SearchResult:
+        """Writes the best preset and the report."""
+        result = self.result()
+        write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
+        if may_train or self._folds is None:
+            self._write_best(result)
+        write_report(result)
+        return result
+
+    def _write_best(self, result: SearchResult) -> None:
+        """Writes the best trial's model as a preset; where it was judged by folds it is trained."""
+        if result.best is None:
+            return
+        folder = self._folder / result.best.folder
+        if self._folds is not None:
+            key = next(key for key in self.oracle.trials if _number(key) == result.best.number)
+            best = self.oracle.trials[key]
+            configuration = self._hypermodel.configuration(best.hyperparameters)
+            self._console.print(f"trial {result.best.number} once more, on the usual split")
+            job = self._job(best, folder / _REFIT, configuration)
+            job = dataclasses.replace(job, folds=None, until=None, continues=None)
+            outcome = self._processes.run(job)
+            if "error" in outcome:
+                self._console.print(f"  no preset was made: {outcome['error']}", style="yellow")
+                return
+            folder = folder / _REFIT
+        with atomic_folder(self._folder / BEST, replace=True) as beside:
+            shutil.copytree(folder / RUN / PRESET, beside, dirs_exist_ok=True)
+
+    def _row(self, trial: Trial) -> TrialRow:
+        folder = _folder(self._folder, trial.trial_id)
+        path = folder / _FACTS
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        outcome = trial_process.read_result(folder)
         status = {"COMPLETED": "completed", "RUNNING": "running"}.get(trial.status, "failed")
         return TrialRow(
-            number=_number(trial),
-            status="rejected" if _is_rejected(trial) else status,
+            number=_number(trial.trial_id),
+            status="rejected" if is_rejected(trial) else status,
             reason=trial.message or "" if status == "failed" else "",
             values=self._hypermodel.space.values(trial.hyperparameters),
             score=float(trial.score) if status == "completed" else None,
+            scores=outcome.get("scores", {}),
             parameters=facts.get("parameters"),
             qubits=facts.get("qubits"),
-            seconds=facts.get("seconds"),
-            folder=self._job(trial).relative_to(self._folder).as_posix(),
+            epochs=outcome.get("epochs"),
+            seconds=outcome.get("seconds"),
+            ended=None if status == "running" else outcome.get("ended"),
+            worker=facts.get("worker", ""),
+            folder=folder.relative_to(self._folder).as_posix(),
         )
 
-    def _job(self, trial: keras_tuner.engine.trial.Trial) -> Path:
-        return self._folder / f"trial_{_number(trial):03d}"
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _number(trial: keras_tuner.engine.trial.Trial) -> int:
-    """KerasTuner counts from 0."""
-    return int(trial.trial_id) + 1
+def _number(key: str) -> int:
+    """A trial's number; KerasTuner counts from 0."""
+    return int(key) + 1
 
 
-def _is_rejected(trial: keras_tuner.engine.trial.Trial) -> bool:
-    return trial.status == "FAILED" and (trial.message or "").startswith(_REJECTED)
-
-
-def _reason(error: Exception) -> str:
-    """Why a trial failed, in a line."""
-    if isinstance(error, BudgetError):
-        return f"{_REJECTED}{error}"
-    told = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, FloatingPointError):
-        return f"diverged: {told}"
-    # TensorFlow's is known by its name, for under another backend TensorFlow may not be there.
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return f"out of memory: {told}"
-    return f"{type(error).__name__}: {told}"
+def _folder(folder: Path, key: str) -> Path:
+    """A trial's folder in its search's."""
+    return folder / f"trial_{_number(key):03d}"
 
 
 def _check(
     hypermodel: ZooHyperModel,
     tuner: str,
-    max_trials: int,
+    max_trials: int | None,
     objective: str,
     folds: int | None,
     seed: int,
@@ -358,20 +437,28 @@ def _check(
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}. Received: {value!r}")
     for name, value, least in (("max_trials", max_trials, 1), ("seed", seed, 0)):
-        if type(value) is not int or value < least:
+        if value is not None and (type(value) is not int or value < least):
             raise ValueError(f"{name} must be an integer of at least {least}. Received: {value!r}")
     if folds is not None and (type(folds) is not int or folds < 2):
         raise ValueError(f"folds must be an integer of at least 2. Received: folds={folds!r}")
-    if not isinstance(hypermodel.recipe, Recipe):
+    source = hypermodel.source
+    if (objective == "fid") != hypermodel.is_gan:
         raise ValueError(
-            "Classifiers are searched by validation scores. "
-            f"Received: {hypermodel.source.name!r} of class {hypermodel.source.class_name}"
+            "GANs are judged by fid, and classifiers by the others. "
+            f"Received: objective={objective!r} with {source.name!r} of class {source.class_name}"
         )
-    if not hypermodel.recipe.hold_out:
-        raise ValueError(
-            "A search judges by a validation split, and the recipe says hold_out=False: give a "
-            f"recipe with hold_out=True. Received: {hypermodel.source.name!r}"
-        )
+    if hypermodel.is_gan:
+        if folds is not None:
+            raise ValueError(
+                "A GAN's images are compared with all images of the data set: folds are for "
+                f"classifiers. Received: folds={folds} with {source.name!r}"
+            )
+        data = hypermodel.examples.data
+        if hypermodel.features is None and feature_network_for(data) is None:
+            raise PresetError(
+                "There is no preset features_DATA for this data set: features= names what "
+                f"generated images are measured by. Received: data={data!r}"
+            )
 
 
 def _told(
@@ -386,10 +473,12 @@ def _told(
         "recipe": hypermodel.recipe.to_dict(),
         "data": examples.data,
         "data_options": dict(examples.options),
+        "features": hypermodel.features,
         "space": json.loads(hypermodel.space.to_json()),
         "max_params": hypermodel.max_params,
         "max_qubits": hypermodel.max_qubits,
         "processor": None if hypermodel.processor is None else hypermodel.processor.name,
+        "max_seconds": hypermodel.max_seconds,
         "tuner": tuner,
         "objective": objective,
         "folds": folds,
@@ -398,26 +487,57 @@ def _told(
     return json.loads(json.dumps(told))
 
 
-def _check_folder(folder: Path, told: Mapping[str, Any], *, resume: bool) -> bool:
+def _check_folder(folder: Path, told: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """Whether the search in a folder is a new one."""
-    path = folder / SEARCH
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
+    if not (folder / SEARCH).exists():
+        foreign = []
+        if folder.exists():
+            foreign = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+        if foreign:
             raise SearchError(
-                "output_dir must be empty or hold a search of this kind. "
-                f"Received: output_dir={folder}"
+                "output_dir must be empty or hold a search. "
+                f"Received: output_dir={folder} with {', '.join(sorted(foreign)[:5])}"
             )
+        return True
+    if overwrite:
         return True
     if not resume:
         raise SearchError(
-            "output_dir holds a search already: continue it with resume=True, or choose another "
-            f"folder. Received: output_dir={folder}"
+            "output_dir holds a search already: continue it with resume=True, replace it with "
+            f"overwrite=True, or choose another folder. Received: output_dir={folder}"
         )
-    kept = json.loads(path.read_text())
+    _check_kept(folder, told)
+    return False
+
+
+def _check_kept(folder: Path, told: Mapping[str, Any]) -> None:
+    """Refuses a folder with another search."""
+    kept = json.loads((folder / SEARCH).read_text(encoding="utf-8"))
     other = sorted(name for name in told if kept.get(name) != told[name])
     if other:
         raise SearchError(
             "output_dir holds another search: use the options that it was begun with, or another "
-            f"folder. Received: other {', '.join(other)} in {path}"
+            f"folder. Received: other {', '.join(other)} in {folder / SEARCH}"
         )
-    return False
+
+
+def _locked(folder: Path) -> contextlib.AbstractContextManager:
+    """The folder, for this process alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return lock_folder(folder)
+    except BlockingIOError as error:
+        raise SearchError(
+            "Another process is at work in the folder: wait for it, or choose another folder. "
+            f"Received: output_dir={folder}"
+        ) from error
+
+
+def _remove(folder: Path) -> None:
+    """Removes a search that is to be replaced, its own files only."""
+    for name in (SEARCH, TRIALS, _STATE, BEST, *REPORTS, "trial_*"):
+        for path in folder.glob(name):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

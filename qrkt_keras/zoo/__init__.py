@@ -3,7 +3,7 @@
 from qrkt_keras.zoo.comparison import ComparedModel, ComparisonResult, compare
 from qrkt_keras.zoo.controls import CONTROLS, matched_widths
 from qrkt_keras.zoo.examples import Examples, examples_for
-from qrkt_keras.zoo.features import FeatureNetwork
+from qrkt_keras.zoo.features import FeatureNetwork, feature_network_for
 from qrkt_keras.zoo.gan import GAN, QRKTGAN, TransGAN
 from qrkt_keras.zoo.patch_qnn import PatchQNN
 from qrkt_keras.zoo.presets import (
@@ -37,6 +37,7 @@ __all__ = [
     "TransGAN",
     "compare",
     "examples_for",
+    "feature_network_for",
     "from_preset",
     "list_presets",
     "matched_widths",

@@ -503,6 +503,11 @@ class GAN(keras.Model):
         return circuit_layers(self.generator) + circuit_layers(self.discriminator)
 
     @property
+    def num_qubits(self) -> int:
+        """Qubits of all circuits of both networks together; 0 for a classical GAN."""
+        return sum(layer.num_qubits for layer in self.pqcs)
+
+    @property
     def num_quantum_params(self) -> int:
         """How many weights of both networks are angles of circuits."""
         return sum(layer.count_params() for layer in self.pqcs)

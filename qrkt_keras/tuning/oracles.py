@@ -1,0 +1,255 @@
+"""KerasTuner's oracles, mended where a search must go on after whatever happened to it.
+
+What is changed, and why:
+
+- Files are written whole or not at all, and what a kill left between two of them is put right when
+  they are read: a trial that nobody was given never began, one that ended is not run again.
+- Trials that a budget refuses do not count among those that are asked for.
+- A grid that is continued knows where it was; a Bayesian search draws its starts by seed and trial,
+  and proposes no configuration twice.
+- Of Hyperband a configuration that failed is replaced by another, so that rounds stay full.
+- Of many workers, trials stay with those that had them when the chief is restarted, and a worker
+  waits as long as others may fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import numpy as np
+from keras_tuner.engine.trial import Trial
+
+from qrkt_keras.training import atomic_write
+from qrkt_keras.tuning.results import OBJECTIVES, REJECTED
+
+# A failing trial ends no search, however many follow each other.
+_NEVER = 10**9
+# So many rejected trials for each that is asked for: a budget may leave nothing of a space.
+_MOST_REJECTED = 20
+# Of a Bayesian search, the share of trials that are drawn at random first; at least so many.
+_RANDOM_SHARE, _LEAST_RANDOM = 0.3, 4
+
+
+def is_rejected(trial: Trial) -> bool:
+    """Whether a budget refused a trial."""
+    return trial.status == "FAILED" and (trial.message or "").startswith(REJECTED)
+
+
+class _Lasting:
+    """What all oracles have here; beside one of KerasTuner's."""
+
+    # Set by `make_oracle`.
+    is_shared = False
+    reason_of: Callable[[str], str] = staticmethod(lambda trial_id: "")
+
+    @keras_tuner.synchronized
+    def create_trial(self, tuner_id: str) -> Trial:
+        asked = self.max_trials
+        self.max_trials = self._limit()
+        try:
+            trial = super().create_trial(tuner_id)
+        finally:
+            self.max_trials = asked
+        if trial.status == "STOPPED" and self.is_shared and self.ongoing_trials:
+            # Their workers may be lost.
+            trial.status = "IDLE"
+            self.tuner_ids.add(tuner_id)
+        return trial
+
+    def _limit(self) -> int | None:
+        """How many trials there may be, with those that a budget refused; None without a limit."""
+        refused = sum(map(is_rejected, self.trials.values()))
+        if self.max_trials is not None:
+            return self.max_trials + min(refused, _MOST_REJECTED * self.max_trials)
+        return None
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Trial) -> None:
+        if trial.trial_id in self.end_order:
+            return  # told twice, for the answer was lost
+        if trial.status == "FAILED" and not trial.message:
+            trial.message = self.reason_of(trial.trial_id)  # it does not travel between machines
+        super().end_trial(trial)
+
+    def is_over(self) -> bool:
+        """Whether as many trials have ended as there may be; another end is told when asked for."""
+        limit = self._limit()
+        is_busy = self.ongoing_trials or self._retry_queue
+        return not is_busy and limit is not None and len(self.trials) >= limit
+
+    @keras_tuner.synchronized
+    def release(self, tuner_id: str) -> str | None:
+        """Takes a worker's trial from it, for another one to continue; its id, if it had one."""
+        self.tuner_ids.discard(tuner_id)
+        trial = self.ongoing_trials.pop(tuner_id, None)
+        if trial is None:
+            return None
+        self._retry_queue.append(trial.trial_id)
+        self.save()
+        return trial.trial_id
+
+    def save(self) -> None:
+        _write(self._get_oracle_fname(), self.get_state())
+
+    def _save_trial(self, trial: Trial) -> None:
+        folder = Path(self._get_trial_dir(trial.trial_id))
+        _write(folder / "trial.json", trial.get_state())
+
+    def reload(self) -> None:
+        ongoing = json.loads(Path(self._get_oracle_fname()).read_text())["ongoing_trials"]
+        super().reload()
+        # Killed before it was given to anyone, it is drawn again, and is the same.
+        self.trials = {key: self.trials[key] for key in self.start_order}
+        for key in [key for key in self._retry_queue if self.trials[key].status != "RUNNING"]:
+            # Killed after it had ended.
+            self._retry_queue.remove(key)
+            self._run_times[key] += 1
+            self._after_end(self.trials[key])
+            self.end_order.append(key)
+        if self.is_shared:
+            for tuner_id, key in ongoing.items():
+                if key in self._retry_queue:
+                    self._retry_queue.remove(key)
+                    self.ongoing_trials[tuner_id] = self.trials[key]
+                    self.tuner_ids.add(tuner_id)
+
+    def _after_end(self, trial: Trial) -> None:
+        """What else is to be done when a trial has ended."""
+
+
+class _Random(_Lasting, keras_tuner.oracles.RandomSearchOracle):
+    """Values drawn at random."""
+
+
+class _Grid(_Lasting, keras_tuner.oracles.GridSearchOracle):
+    """All combinations, one after the other."""
+
+    def reload(self) -> None:
+        super().reload()
+
+        def compare(first: str, second: str) -> int:
+            values = (self.trials[key].hyperparameters.values for key in (first, second))
+            return self._compare(*values)
+
+        before = None
+        for key in sorted(self.trials, key=functools.cmp_to_key(compare)):
+            self._ordered_ids.insert(key, before)
+            before = key
+        # Those whose next combination was tried are passed over.
+        self._populate_next = list(self.start_order)
+
+
+class _Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
+    """Where a Gaussian process expects more."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        # What is drawn depends on seed and trial alone, so that a continued search draws the same.
+        self._random_state = np.random.RandomState(self.seed + len(self.trials))
+        proposed = super().populate_space(trial_id)
+        values = proposed["values"]
+        if values is not None and self._duplicate(self._active(values)):
+            return self._random_populate_space()
+        return proposed
+
+    def _active(self, values: dict[str, Any]) -> dict[str, Any]:
+        hyperparameters = self.hyperparameters.copy()
+        hyperparameters.values = dict(values)
+        hyperparameters.ensure_active_values()
+        return hyperparameters.values
+
+
+class _Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
+    """Many configurations for few epochs, of which the better ones go on."""
+
+    def _limit(self) -> int | None:
+        # What is replaced again and again ends the search: its configurations fail all, or a budget
+        # leaves next to nothing of the space.
+        brackets = range(self._get_num_brackets())
+        planned = sum(self._get_size(bracket, 0) for bracket in brackets)
+        failed = [trial for trial in self.trials.values() if trial.status == "FAILED"]
+        refused = sum(map(is_rejected, failed))
+        if refused > _MOST_REJECTED * planned or len(failed) - refused > planned:
+            return len(self.trials)
+        return super()._limit()
+
+    @keras_tuner.synchronized
+    def end_trial(self, trial: Trial) -> None:
+        super().end_trial(trial)
+        self._after_end(self.trials[trial.trial_id])
+        self.save()
+
+    def _after_end(self, trial: Trial) -> None:
+        if trial.status != "FAILED":
+            return
+        wanted = trial.trial_id
+        for bracket in self._brackets:
+            for entries in reversed(bracket["rounds"]):
+                for entry in [entry for entry in entries if entry["id"] == wanted]:
+                    entries.remove(entry)
+                    wanted = entry["past_id"]
+
+
+_ORACLES = {
+    "random": _Random,
+    "grid": _Grid,
+    "bayesian": _Bayesian,
+    "hyperband": _Hyperband,
+}
+TUNERS = tuple(_ORACLES)
+
+
+def make_oracle(
+    tuner: str,
+    *,
+    objective: str,
+    hyperparameters: keras_tuner.HyperParameters,
+    max_trials: int | None,
+    seed: int,
+    epochs: int,
+    is_shared: bool = False,
+    reason_of: Callable[[str], str] = lambda trial_id: "",
+) -> keras_tuner.Oracle:
+    """The oracle of a search.
+
+    Args:
+        tuner: One of `TUNERS`.
+        objective: One of `OBJECTIVES`.
+        hyperparameters: The space.
+        max_trials: How many trials there are at most; None for as many as there are.
+        seed: Of what is drawn.
+        epochs: Of a whole training, for Hyperband.
+        is_shared: Whether several workers ask it.
+        reason_of: Tells why a trial failed that a worker ended.
+    """
+    options: dict[str, Any] = {
+        "objective": keras_tuner.Objective(objective, OBJECTIVES[objective]),
+        "hyperparameters": hyperparameters,
+        "allow_new_entries": False,
+        "tune_new_entries": False,
+        "seed": seed + 1,  # KerasTuner takes 0 for none
+        "max_consecutive_failed_trials": _NEVER,
+    }
+    if tuner == "hyperband":
+        options["max_epochs"] = epochs
+    else:
+        options["max_trials"] = max_trials
+    if tuner == "bayesian":
+        # KerasTuner's three for each dimension would leave a search of twenty trials none.
+        share = math.ceil(_RANDOM_SHARE * max_trials)
+        options["num_initial_points"] = max(_LEAST_RANDOM, share)
+    oracle = _ORACLES[tuner](**options)
+    oracle.max_trials = max_trials
+    oracle.is_shared, oracle.reason_of = is_shared, reason_of
+    oracle.verbose = 0
+    return oracle
+
+
+def _write(path: str | Path, state: Any) -> None:
+    with atomic_write(path) as file:
+        file.write(json.dumps(state).encode())

@@ -5,8 +5,8 @@ What is changed, and why:
 - Files are written whole or not at all, and what a kill left between two of them is put right when
   they are read: a trial that nobody was given never began, one that ended is not run again.
 - Trials that a budget refuses do not count among those that are asked for.
-- A grid that is continued knows where it was; a Bayesian search draws its starts by seed and trial,
-  and proposes no configuration twice.
+- A grid that is continued knows where it was; a Bayesian search finds what it proposes in a second,
+  by seed and trial, and proposes no configuration twice.
 - Of Hyperband a configuration that failed is replaced by another, so that rounds stay full.
 - Of many workers, trials stay with those that had them when the chief is restarted, and a worker
   waits as long as others may fail.
@@ -23,7 +23,9 @@ from typing import Any
 
 import keras_tuner
 import numpy as np
+import scipy.optimize
 from keras_tuner.engine.trial import Trial
+from threadpoolctl import threadpool_limits
 
 from qrkt_keras.training import atomic_write
 from qrkt_keras.tuning.results import OBJECTIVES, REJECTED
@@ -34,6 +36,8 @@ _NEVER = 10**9
 _MOST_REJECTED = 20
 # Of a Bayesian search, the share of trials that are drawn at random first; at least so many.
 _RANDOM_SHARE, _LEAST_RANDOM = 0.3, 4
+# Points among which the most promising are looked for, and from how many of them it climbs.
+_CANDIDATES, _CLIMBS = 4096, 3
 
 
 def is_rejected(trial: Trial) -> bool:
@@ -149,13 +153,40 @@ class _Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
     """Where a Gaussian process expects more."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        # What is drawn depends on seed and trial alone, so that a continued search draws the same.
-        self._random_state = np.random.RandomState(self.seed + len(self.trials))
-        proposed = super().populate_space(trial_id)
-        values = proposed["values"]
-        if values is not None and self._duplicate(self._active(values)):
+        completed = sum(trial.status == "COMPLETED" for trial in self.trials.values())
+        if completed < self.num_initial_points:
             return self._random_populate_space()
-        return proposed
+        with threadpool_limits(1):  # for such small matrices threads only wait for each other
+            scored = map(np.nan_to_num, self._vectorize_trials())
+            self.gpr.fit(*scored)
+            values = self._vector_to_values(self._most_promising())
+        if self._duplicate(self._active(values)):
+            return self._random_populate_space()
+        return {"status": "RUNNING", "values": values}
+
+    def _most_promising(self) -> np.ndarray:
+        """Where the lower confidence bound of the score is least; KerasTuner has it minimised.
+
+        KerasTuner climbs from 50 points at random, in half a minute where there are 18 dimensions;
+        here it is from the best of many, in one.
+        """
+
+        def bound(points: np.ndarray) -> np.ndarray:
+            mean, deviation = self.gpr.predict(points, return_std=True)
+            return mean - self.beta * deviation
+
+        bounds = self._get_hp_bounds()
+        # What is drawn depends on seed and trial alone, so that a continued search draws the same.
+        random = np.random.RandomState(self.seed + len(self.trials))
+        points = random.uniform(*bounds.T, size=(_CANDIDATES, len(bounds)))
+        starts = points[np.argsort(bound(points))[:_CLIMBS]]
+        climbs = [
+            scipy.optimize.minimize(
+                lambda point: bound(point[None])[0], start, bounds=bounds, method="L-BFGS-B"
+            )
+            for start in starts
+        ]
+        return min(climbs, key=lambda climb: climb.fun).x
 
     def _active(self, values: dict[str, Any]) -> dict[str, Any]:
         hyperparameters = self.hyperparameters.copy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import keras_tuner
 import numpy as np
@@ -71,7 +73,11 @@ def test_a_schedule_leaves_what_belonged_to_the_presets():
     assert (recipe.schedule, recipe.decay_rate, recipe.cycle_epochs) == ("exponential", 0.9, None)
     # Where the schedule stays, so do its fields.
     same = ZooHyperModel("patch_qnn_p4_d1_mnist", Space(()).overridden(["num_blocks=1,2"]))
-    assert same.configuration(same.hyperparameters()).recipe == same.source.recipe
+    own = same.source.recipe
+    recipe = same.configuration(same.hyperparameters()).recipe
+    # It held nothing out, and trials are judged by what is held out.
+    assert (own.hold_out, own.monitor) == (False, "train_loss")
+    assert recipe == dataclasses.replace(own, hold_out=True, monitor="val_loss")
 
 
 def test_models_that_break_a_budget_are_refused():
@@ -116,6 +122,10 @@ def test_other_families(preset):
         model = hypermodel.build(trial)
         assert isinstance(model, keras.Model) and model.count_params() > 0
         assert type(configuration.recipe) is type(hypermodel.source.recipe)
+    tight = ZooHyperModel(preset, max_qubits=1)
+    if model.num_qubits > 1:
+        with pytest.raises(BudgetError, match="may have 1 qubits. Received: "):
+            tight.build(trial)
 
 
 def test_texts_too():
@@ -134,6 +144,8 @@ def test_texts_too():
         ({"arguments": {"widht": 1}}, "Received: widht"),
         ({"max_params": 0}, "max_params must be an integer of at least 1. Received: 0"),
         ({"max_qubits": True}, "max_qubits must be .* Received: True"),
+        ({"max_seconds": 0}, "max_seconds must be positive. Received: 0"),
+        ({"features": "features_digits"}, "of class QViT. Received: features='features_digits'"),
         ({"processor": "bristlecone"}, "rainbow, weber"),
     ],
 )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
+from pathlib import Path
 
+import keras
 import pytest
+from scipy.special import softmax
 
-from qrkt_keras.training import TrainingInterrupted
-from qrkt_keras.tuning import SearchError, Space, ZooHyperModel, search
+from qrkt_keras import data, zoo
+from qrkt_keras.training import TrainingInterrupted, classification_scores, fit
+from qrkt_keras.tuning import SearchError, Space, ZooHyperModel, read_search, search, trial_process
 
 # The package has a function of the module's name.
 module = sys.modules["qrkt_keras.tuning.search"]
@@ -17,8 +22,8 @@ module = sys.modules["qrkt_keras.tuning.search"]
 TEXTS = ["hidden_dim=4,8,12", "num_heads=1,2", "solver=rk1", "recipe.learning_rate=1e-3..3e-2:log"]
 
 
-def hypermodel(texts=TEXTS, **options):
-    recipe = ZooHyperModel("qvit_rk4_digits").recipe.with_given(epochs=1)
+def hypermodel(texts=TEXTS, epochs=1, **options):
+    recipe = ZooHyperModel("qvit_rk4_digits").recipe.with_given(epochs=epochs)
     return ZooHyperModel("qvit_rk4_digits", Space(()).overridden(texts), recipe=recipe, **options)
 
 
@@ -28,37 +33,72 @@ def made_up_auc(hidden_dim, learning_rate):
 
 @pytest.fixture
 def jobs(monkeypatch):
-    """Makes training instant: scores are by the model's width, and what is trained is noted.
+    """Makes trials instant: scores are by the model's width, and what is trained is noted.
 
     A function in `jobs.raising` may raise, by the number of the job.
     """
     noted = types.SimpleNamespace(done=[], raising=lambda number: None)
 
-    def fit(model, data, recipe, *, output_dir, **options):
-        number = len(noted.done)
-        noted.done.append((output_dir, recipe.learning_rate, model.get_config()["hidden_dim"]))
-        noted.raising(number)
-        auc = (
-            1 - 0.01 * abs(model.get_config()["hidden_dim"] - 8) - abs(recipe.learning_rate - 0.01)
-        )
-        scores = types.SimpleNamespace(macro_auc=auc, accuracy=auc / 2, loss=1 - auc)
-        return types.SimpleNamespace(scores={"validation": scores}, seconds=1.5)
+    def run(self, job, still_ours=None):
+        folder = Path(job.folder)
+        if not trial_process.read_result(folder):
+            number = len(noted.done)
+            noted.done.append(job)
+            try:
+                noted.raising(number)
+                auc = made_up_auc(
+                    job.arguments.get("hidden_dim", 16), job.recipe["learning_rate"]
+                ) - 0.1 / (job.until or job.recipe["epochs"])
+                scores = {"val_auc": auc, "val_accuracy": auc / 2, "val_loss": 1 - auc, "fid": -auc}
+                result = {"scores": scores, "epochs": job.until, "seconds": 1.5}
+            except Exception as error:
+                result = {"error": trial_process.reason(error)}
+            else:
+                (folder / "run" / "preset").mkdir(parents=True)
+                (folder / "run" / "preset" / "config.json").write_text(folder.name)
+            trial_process.write_result(folder, result)
+        return trial_process.read_result(folder)
 
-    monkeypatch.setattr(module, "fit", fit)
+    monkeypatch.setattr(trial_process.TrialProcesses, "run", run)
+    # Of which `test_report.py` is, and the search on digits.
+    monkeypatch.setattr(module, "write_report", lambda result: None)
     return noted
 
 
-def test_on_digits(tmp_path, capsys):
-    result = search(hypermodel(), output_dir=tmp_path / "search", tuner="random", max_trials=2)
+def folders(jobs):
+    return [Path(job.folder).name for job in jobs.done]
+
+
+def test_on_digits(tmp_path, capfd):
+    """What a trial's process reaches is what `fit` reaches here, and the best is a preset."""
+    given = hypermodel(["hidden_dim=4,8", "num_heads=1", "solver=rk1"])
+    result = search(given, output_dir=tmp_path, tuner="grid", command="qrkt tune")
     assert [trial.status for trial in result.trials] == ["completed"] * 2
     best = result.best
-    folder = tmp_path / "search" / best.folder
-    history = json.loads((folder / "run" / "history.json").read_text())
+    history = json.loads((tmp_path / best.folder / "run" / "history.json").read_text())
     assert best.score == pytest.approx(max(history["history"]["val_auc"]), abs=1e-6)
-    assert 0.4 < best.score < 1 and best.seconds > 0
-    assert "best val_auc so far" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "search" / "trials.json").read_text())
+    assert set(best.scores) == {"val_auc", "val_accuracy", "val_loss"} and best.epochs == 1
+    assert "best val_auc so far" in capfd.readouterr().out
+    rows = json.loads((tmp_path / "trials.json").read_text())
     assert rows == [trial.to_dict() for trial in result.trials]
+    assert read_search(tmp_path) == result
+
+    model = zoo.from_preset(tmp_path / "best")
+    assert model.count_params() == best.parameters and model.num_qubits == best.qubits
+    source = zoo.read_preset(tmp_path / "best")
+    assert source.metadata["command"] == f"qrkt tune  # trial {best.number}"
+    assert source.recipe.monitor == "val_auc"
+    images, labels = data.arrays("digits", "validation")
+    scores = classification_scores(labels, softmax(model.predict(images, verbose=0)))
+    assert scores.macro_auc == pytest.approx(best.score, abs=1e-5)
+    keras.utils.set_random_seed(source.recipe.seed)
+    fresh = zoo.from_preset(tmp_path / "best", load_weights=False)
+    here = fit(fresh, "digits", source.recipe, output_dir=tmp_path / "here", progress=False)
+    assert here.scores["validation"].macro_auc == pytest.approx(best.score, abs=1e-6)
+
+    page = (tmp_path / "report.html").read_text()
+    assert "Best" in page and "http" not in page
+    assert (tmp_path / "parameters.png").exists() and (tmp_path / "tensorboard").is_dir()
 
 
 @pytest.mark.parametrize("tuner", ["random", "grid", "bayesian"])
@@ -72,8 +112,10 @@ def test_the_best_is_the_best(tuner, objective, jobs, tmp_path):
     drawn = [trial.values for trial in result.trials]
     aucs = [made_up_auc(v["hidden_dim"], v["recipe.learning_rate"]) for v in drawn]
     best = result.trials[aucs.index(max(aucs))]
-    assert result.best == best
-    expected = {"val_auc": max(aucs), "val_loss": 1 - max(aucs), "val_accuracy": max(aucs) / 2}
+    assert result.best == best and result.best.seconds == 1.5
+    assert (tmp_path / "best" / "config.json").read_text() == best.folder
+    top = max(aucs) - 0.1
+    expected = {"val_auc": top, "val_loss": 1 - top, "val_accuracy": top / 2}
     assert result.best.score == pytest.approx(expected[objective])
     # No configuration twice.
     assert len({json.dumps(dict(trial.values)) for trial in result.trials}) == 6
@@ -89,32 +131,68 @@ def test_the_same_seed_draws_the_same(jobs, tmp_path):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_an_interrupted_search_goes_on(jobs, tmp_path):
+@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian", "hyperband"])
+def test_an_interrupted_search_goes_on(tuner, jobs, tmp_path):
+    options = {"tuner": tuner, "max_trials": 12, "progress": False}
+    given = hypermodel(epochs=4)
+
     def interrupt(number):
-        if number == 2:
+        if number == 5:
             raise TrainingInterrupted("continue it")
 
     jobs.raising = interrupt
     with pytest.raises(KeyboardInterrupt):
-        search(hypermodel(), output_dir=tmp_path, max_trials=5, progress=False)
+        search(given, output_dir=tmp_path, **options)
     rows = json.loads((tmp_path / "trials.json").read_text())
-    assert [row["status"] for row in rows] == ["completed", "completed", "running"]
+    assert [row["status"] for row in rows] == ["completed"] * 5 + ["running"]
+    best = max(rows[:5], key=lambda row: row["score"])
+    assert (tmp_path / "best" / "config.json").read_text() == best["folder"]
     jobs.raising = lambda number: None
-    result = search(hypermodel(), output_dir=tmp_path, max_trials=5, resume=True, progress=False)
-    assert [trial.status for trial in result.trials] == ["completed"] * 5
+    result = search(given, output_dir=tmp_path, resume=True, **options)
+    assert [trial.status for trial in result.trials] == ["completed"] * 12
     # What was finished was not run again; what was running went on in its folder.
-    folders = [folder.parent.name for folder, *_ in jobs.done]
-    assert folders == [f"trial_00{i}" for i in (1, 2, 3, 3, 4, 5)]
-    assert jobs.done[2][1:] == jobs.done[3][1:]
+    assert folders(jobs) == [f"trial_{i:03d}" for i in (1, 2, 3, 4, 5, 6, *range(6, 13))]
+    assert jobs.done[5] == jobs.done[6]
     # An undisturbed search is the same one.
-    other = search(hypermodel(), output_dir=tmp_path / "other", max_trials=5, progress=False)
+    other = search(given, output_dir=tmp_path / "other", **options)
     assert [t.values for t in other.trials] == [t.values for t in result.trials]
-    # More trials can be added, and a finished search runs nothing.
+    # A finished search runs nothing, and more trials can be added.
     before = len(jobs.done)
-    search(hypermodel(), output_dir=tmp_path, max_trials=5, resume=True, progress=False)
+    search(given, output_dir=tmp_path, resume=True, **options)
     assert len(jobs.done) == before
-    more = search(hypermodel(), output_dir=tmp_path, max_trials=6, resume=True, progress=False)
-    assert len(more.trials) == 6 and len(jobs.done) == before + 1
+    options["max_trials"] = 13
+    more = search(given, output_dir=tmp_path, resume=True, **options)
+    assert len(more.trials) == 13 and len(jobs.done) == before + 1
+
+
+def test_hyperband_goes_on_with_the_better_ones(jobs, tmp_path):
+    def fail(number):
+        if number == 2:
+            raise FloatingPointError("the loss is nan")
+
+    jobs.raising = fail
+    given = hypermodel(epochs=9)
+    result = search(given, output_dir=tmp_path, tuner="hyperband", progress=False)
+    # Of 9 epochs by thirds, and by Li and others (2018) with KerasTuner's sizes: 9 configurations
+    # for an epoch, 3 of them for 3, 1 for 9; 5 for 3 epochs, 2 for 9; 3 for 9.
+    assert len(result.trials) == 9 + 3 + 1 + 5 + 2 + 3 + 1
+    assert [t.number for t in result.trials if t.status == "failed"] == [3]
+    by_epochs = {
+        epochs: [job for job in jobs.done if job.until == epochs and job.continues is None]
+        for epochs in (1, 3, 9)
+    }
+    assert [len(by_epochs[epochs]) for epochs in (1, 3, 9)] == [10, 5, 3]
+    rows = {trial.folder: trial for trial in result.trials}
+    first = [rows[Path(job.folder).name] for job in by_epochs[1]]
+    first = [row for row in first if row.status == "completed"]
+    chosen = [job for job in jobs.done if job.continues and job.until == 3]
+    best = sorted(first, key=lambda row: -row.score)[:3]
+    assert {Path(job.continues).name for job in chosen} == {row.folder for row in best}
+    for job in jobs.done:
+        if job.continues is not None:
+            before = rows[Path(job.continues).name]
+            assert rows[Path(job.folder).name].values == before.values
+            assert job.until == 3 * before.epochs
 
 
 def test_failing_trials_end_no_search(jobs, tmp_path, capsys):
@@ -187,20 +265,30 @@ def test_a_space_that_is_exhausted(jobs, tmp_path):
     assert len(result.trials) == 4 and found == {(4, 1), (4, 2), (8, 1), (8, 2)}
 
 
-def test_folds_are_scored_by_their_mean(monkeypatch, tmp_path):
-    asked = []
+def test_folds_are_scored_by_their_mean(tmp_path):
+    given = hypermodel(["hidden_dim=4", "num_heads=1", "solver=rk1"])
+    result = search(given, output_dir=tmp_path, max_trials=1, folds=2, progress=False)
+    told = json.loads((tmp_path / "trial_001" / "run" / "folds.json").read_text())
+    assert result.best.score == pytest.approx(told["scores"]["macro_auc"]["mean"])
+    # The preset has a model of its own, of the usual split.
+    refit = json.loads((tmp_path / "trial_001" / "refit" / "run" / "scores.json").read_text())
+    source = zoo.read_preset(tmp_path / "best")
+    assert source.metadata["scores"]["test"]["accuracy"] == refit["test"]["accuracy"]
+    again = search(given, output_dir=tmp_path, max_trials=1, folds=2, resume=True, progress=False)
+    assert again.trials == result.trials
 
-    def cross_validate(make_model, data, recipe, *, folds, output_dir, **options):
-        asked.append((folds, recipe.monitor, make_model().count_params()))
-        return types.SimpleNamespace(
-            mean=lambda measure: {"macro_auc": 0.75, "accuracy": 0.5, "loss": 1.0}[measure],
-            folds=[types.SimpleNamespace(seconds=2.0)] * folds,
-        )
 
-    monkeypatch.setattr(module, "cross_validate", cross_validate)
-    result = search(hypermodel(), output_dir=tmp_path, max_trials=1, folds=3, progress=False)
-    assert asked[0][:2] == (3, "val_auc")
-    assert (result.best.score, result.best.seconds) == (0.75, 6.0)
+def test_gans_by_their_distance(tmp_path):
+    recipe = ZooHyperModel("trans_gan_digits").recipe.with_given(epochs=1)
+    space = Space(()).overridden(["mlp_ratio=1", "recipe.num_critic_steps=1"])
+    given = ZooHyperModel("trans_gan_digits", space, recipe=recipe)
+    result = search(given, output_dir=tmp_path, tuner="random", max_trials=1, progress=False)
+    best = result.best
+    assert result.objective == "fid" and not result.is_more_better
+    told = json.loads((tmp_path / best.folder / "run" / "history.json").read_text())
+    assert best.score == best.scores["fid"] == pytest.approx(told["measures"]["fid"])
+    assert best.qubits == 0 and best.parameters > 0
+    assert zoo.from_preset(tmp_path / "best").generate(2, seed=0).shape[0] == 2
 
 
 def test_other_folders_are_refused(jobs, tmp_path):
@@ -223,15 +311,51 @@ def test_other_folders_are_refused(jobs, tmp_path):
         search(other, output_dir=tmp_path / "a", max_trials=1, resume=True, progress=False)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")
-    with pytest.raises(SearchError, match="must be empty or hold a search"):
+    with pytest.raises(SearchError, match="must be empty or hold a search. .* with mine.txt"):
         search(hypermodel(), output_dir=tmp_path / "b", max_trials=1, resume=True, progress=False)
     assert (tmp_path / "a" / "trials.json").read_bytes() == before
+    with pytest.raises(ValueError, match="either continued or replaced"):
+        search(hypermodel(), output_dir=tmp_path / "a", resume=True, overwrite=True)
+
+
+def test_a_search_is_replaced_only_when_told_so(jobs, tmp_path):
+    search(hypermodel(), output_dir=tmp_path, max_trials=3, progress=False)
+    (tmp_path / "mine.txt").write_text("mine")
+    other = search(hypermodel(), output_dir=tmp_path, max_trials=1, seed=1, overwrite=True)
+    assert len(other.trials) == 1 and not (tmp_path / "trial_002").exists()
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_one_search_a_folder_at_a_time(jobs, tmp_path):
+    search(hypermodel(), output_dir=tmp_path, max_trials=1, progress=False)
+    # A lock is the process': another one must hold it.
+    script = (
+        "import sys; from qrkt_keras.training.files import lock_folder; "
+        f"lock = lock_folder({str(tmp_path)!r}); print('locked', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(SearchError, match="Another process is at work"):
+            search(hypermodel(), output_dir=tmp_path, max_trials=2, resume=True, progress=False)
+    finally:
+        holder.communicate("")
+    search(hypermodel(), output_dir=tmp_path, max_trials=2, resume=True, progress=False)
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"tuner": "best"}, "tuner must be one of random, grid, bayesian. Received: 'best'"),
+        (
+            {"tuner": "best"},
+            "tuner must be one of random, grid, bayesian, hyperband. Received: 'best'",
+        ),
         ({"objective": "auc"}, "objective must be one of .* Received: 'auc'"),
         ({"max_trials": 0}, "max_trials must be an integer of at least 1. Received: 0"),
         ({"seed": -1}, "seed must be an integer of at least 0. Received: -1"),
@@ -244,8 +368,19 @@ def test_bad_arguments(options, message, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_what_cannot_be_searched(tmp_path):
-    with pytest.raises(ValueError, match="Classifiers are searched .* of class QRKTGAN"):
-        search(ZooHyperModel("qrkt_gan_digits"), output_dir=tmp_path)
-    with pytest.raises(ValueError, match="hold_out=False: give a recipe with hold_out=True"):
-        search(ZooHyperModel("patch_qnn_p4_d1_mnist"), output_dir=tmp_path)
+def test_what_cannot_be_searched(monkeypatch, tmp_path):
+    gan = ZooHyperModel("trans_gan_digits")
+    with pytest.raises(ValueError, match="judged by fid, .* Received: objective='val_auc'"):
+        search(gan, output_dir=tmp_path, objective="val_auc")
+    with pytest.raises(ValueError, match="judged by fid, .* Received: objective='fid'"):
+        search(hypermodel(), output_dir=tmp_path, objective="fid")
+    with pytest.raises(ValueError, match="folds are for classifiers"):
+        search(gan, output_dir=tmp_path, folds=2)
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    with pytest.raises(ValueError, match="names the chief .* Received: KERASTUNER_ORACLE_IP=127"):
+        search(hypermodel(), output_dir=tmp_path / "new")
+    with pytest.raises(ValueError, match="no KERASTUNER_ORACLE_PORT, KERASTUNER_TUNER_ID"):
+        search(hypermodel(), output_dir=tmp_path / "new", is_distributed=True)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(SearchError, match="holds no search. Received: output_dir="):
+        read_search(tmp_path)

@@ -121,7 +121,9 @@ def serve(
         OSError: If the address is taken.
     """
     servicer = _Servicer(oracle, on_trial_end)
-    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1))
+    # Two chiefs at one port would share the calls.
+    options = [("grpc.so_reuseport", 0)]
+    server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=options)
     protos.get_service_grpc().add_OracleServicer_to_server(servicer, server)
     try:
         port = server.add_insecure_port(address)
@@ -275,7 +277,8 @@ class _PatientStub:
     def once(self, name: str, request: Any) -> Any:
         """One attempt."""
         call = getattr(self._stub, name)
-        return call(request, timeout=_ATTEMPT, wait_for_ready=True, metadata=self._metadata)
+        seconds = min(_ATTEMPT, self._timeout)
+        return call(request, timeout=seconds, wait_for_ready=True, metadata=self._metadata)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         again = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)

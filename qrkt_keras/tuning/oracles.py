@@ -6,7 +6,7 @@ What is changed, and why:
   they are read: a trial that nobody was given never began, one that ended is not run again.
 - Trials that a budget refuses do not count among those that are asked for.
 - A grid that is continued knows where it was; a Bayesian search finds what it proposes in a second,
-  by seed and trial, and proposes no configuration twice.
+  by seed and trial, proposes no configuration twice, and hopes for less.
 - Of Hyperband a configuration that failed is replaced by another, so that rounds stay full.
 - Of many workers, trials stay with those that had them when the chief is restarted, and a worker
   waits as long as others may fail.
@@ -17,7 +17,8 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import keras_tuner
 import numpy as np
 import scipy.optimize
 from keras_tuner.engine.trial import Trial
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from qrkt_keras.training import atomic_write
@@ -36,6 +38,9 @@ _NEVER = 10**9
 _MOST_REJECTED = 20
 # Of a Bayesian search, the share of trials that are drawn at random first; at least so many.
 _RANDOM_SHARE, _LEAST_RANDOM = 0.3, 4
+# How many deviations above the mean it hopes for: with KerasTuner's 2.6 a search of some dozen
+# trials visits the corners of its space.
+_BETA = 1.0
 # Points among which the most promising are looked for, and from how many of them it climbs.
 _CANDIDATES, _CLIMBS = 4096, 3
 
@@ -156,19 +161,23 @@ class _Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
         completed = sum(trial.status == "COMPLETED" for trial in self.trials.values())
         if completed < self.num_initial_points:
             return self._random_populate_space()
-        with threadpool_limits(1):  # for such small matrices threads only wait for each other
+        # For such small matrices threads only wait for each other. That a length scale is at its
+        # bound says that a dimension does not matter, which is no fault.
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
             scored = map(np.nan_to_num, self._vectorize_trials())
             self.gpr.fit(*scored)
-            values = self._vector_to_values(self._most_promising())
-        if self._duplicate(self._active(values)):
-            return self._random_populate_space()
-        return {"status": "RUNNING", "values": values}
+            for point in self._most_promising():
+                values = self._vector_to_values(point)
+                if not self._duplicate(self._active(values)):
+                    return {"status": "RUNNING", "values": values}
+        return self._random_populate_space()
 
-    def _most_promising(self) -> np.ndarray:
-        """Where the lower confidence bound of the score is least; KerasTuner has it minimised.
+    def _most_promising(self) -> Iterator[np.ndarray]:
+        """Points, those first where the lower confidence bound of the score is least.
 
-        KerasTuner climbs from 50 points at random, in half a minute where there are 18 dimensions;
-        here it is from the best of many, in one.
+        KerasTuner, which has scores minimised, climbs from 50 points at random, in half a minute
+        where there are 18 dimensions; here it is from the best of many, in one second.
         """
 
         def bound(points: np.ndarray) -> np.ndarray:
@@ -179,14 +188,15 @@ class _Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
         # What is drawn depends on seed and trial alone, so that a continued search draws the same.
         random = np.random.RandomState(self.seed + len(self.trials))
         points = random.uniform(*bounds.T, size=(_CANDIDATES, len(bounds)))
-        starts = points[np.argsort(bound(points))[:_CLIMBS]]
+        points = points[np.argsort(bound(points))]
         climbs = [
             scipy.optimize.minimize(
                 lambda point: bound(point[None])[0], start, bounds=bounds, method="L-BFGS-B"
             )
-            for start in starts
+            for start in points[:_CLIMBS]
         ]
-        return min(climbs, key=lambda climb: climb.fun).x
+        yield from (climb.x for climb in sorted(climbs, key=lambda climb: climb.fun))
+        yield from points
 
     def _active(self, values: dict[str, Any]) -> dict[str, Any]:
         hyperparameters = self.hyperparameters.copy()
@@ -273,6 +283,7 @@ def make_oracle(
     if tuner == "bayesian":
         # KerasTuner's three for each dimension would leave a search of twenty trials none.
         share = math.ceil(_RANDOM_SHARE * max_trials)
+        options["beta"] = _BETA
         options["num_initial_points"] = max(_LEAST_RANDOM, share)
     oracle = _ORACLES[tuner](**options)
     oracle.max_trials = max_trials

@@ -1,0 +1,273 @@
+"""A chief and two workers on this machine, of which any is killed and started again."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qrkt_keras import zoo
+from qrkt_keras.training import read_checkpoint
+from qrkt_keras.tuning import Space, distributed, read_search
+from qrkt_keras.tuning.oracles import make_oracle
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["hidden_dim=4", "num_heads=1", "solver=rk1", "recipe.learning_rate=3e-3..3e-2:log"]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Starts the chief and workers of a search, by `qrkt tune --distributed`."""
+    port, started = free_port(), []
+
+    def start(who):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "KERASTUNER_TUNER_ID": who,
+            "KERASTUNER_ORACLE_IP": "127.0.0.1",
+            "KERASTUNER_ORACLE_PORT": str(port),
+        }
+        words = ["tune", "--distributed", "--tuner", "random", "--max-trials", 4, "--resume"]
+        words += ["--epochs", 40, "--only", "--vary", *SMALL, "--output", tmp_path / "search"]
+        words += ["--worker-timeout", 30, "--timeout", 120]
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "qrkt_keras", *map(str, words)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_until(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+def training(folder):
+    """Numbers of the trials that are in the middle of their training."""
+    found = []
+    for trial in sorted(folder.glob("trial_*")):
+        checkpoint = trial / "run" / "checkpoint.npz"
+        if checkpoint.exists() and not (trial / "result.json").exists():
+            if read_checkpoint(checkpoint).metadata["epoch"] >= 1:
+                found.append(int(trial.name.removeprefix("trial_")))
+    return found
+
+
+def finished(process, seconds=240):
+    said, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, said
+    return said
+
+
+def ended(said):
+    """Numbers of the trials that a chief saw ending, in their order."""
+    return [int(number) for number in re.findall(r"^trial (\d+), w\d: val_auc", said, re.M)]
+
+
+def test_a_worker_and_the_chief_are_killed_and_started_again(cluster, tmp_path):
+    folder = tmp_path / "search"
+    chief, first, second = cluster("chief"), cluster("w1"), cluster("w2")
+    wait_until(lambda: len(training(folder)) == 2)
+    # A worker in the middle of its trial: started again, it goes on with it.
+    children = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    psutil.wait_procs(children, timeout=20)
+    assert not any(child.is_running() for child in children)
+    first = cluster("w1")
+    # The chief, while workers train: they keep their trials, and tell it when it is back.
+    wait_until(lambda: len(training(folder)) == 2)
+    chief.kill()
+    chief.communicate()
+    chief = cluster("chief")
+    said = finished(chief)
+    for worker in (first, second):
+        assert "val_auc" in finished(worker)
+    result = read_search(folder)
+    assert [trial.status for trial in result.trials] == ["completed"] * 4
+    assert {trial.worker for trial in result.trials} == {"w1", "w2"}
+    assert [trial.epochs for trial in result.trials] == [40] * 4
+    # Each ended once.
+    assert sorted(ended(said)) == [1, 2, 3, 4]
+    assert zoo.from_preset(folder / "best").count_params() == result.best.parameters
+    assert (folder / "report.html").exists()
+
+
+def test_nobody_waits_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free_port()))
+    with pytest.raises(distributed.ChiefLostError, match="within 1 s, .* Received: no .*search.js"):
+        distributed.wait_for(tmp_path / "search.json", 1)
+    oracle = shared_oracle(tmp_path)
+    with pytest.raises(distributed.WorkersLostError, match="Received: no call at 127.* for 1 s"):
+        serve(oracle, timeout=1)
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "w1")
+    begun = time.monotonic()
+    with pytest.raises(distributed.ChiefLostError, match="nothing from 127.* within 1 s"):
+        distributed.Client(oracle, timeout=1).create_trial("w1")
+    assert time.monotonic() - begun < 30
+
+
+def test_a_chief_that_has_nothing_left_ends_without_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free_port()))
+    oracle = shared_oracle(tmp_path)
+    for _ in range(3):
+        finish(oracle, oracle.create_trial("w1"))
+    # Restarted after the last trial, when its worker may be gone.
+    oracle.save()
+    serve(shared_oracle(tmp_path), worker_timeout=1)
+
+
+def shared_oracle(folder):
+    """The oracle of a random search of three trials."""
+    oracle = make_oracle(
+        "random",
+        objective="val_auc",
+        hyperparameters=Space(()).overridden(["a=0..1.0"]).to_hyperparameters(),
+        max_trials=3,
+        seed=0,
+        epochs=1,
+        is_shared=True,
+    )
+    oracle._set_project_dir(str(folder), "state")
+    oracle.seen, oracle.errors = [], []
+    if (folder / "state" / "oracle.json").exists():
+        oracle.reload()
+    return oracle
+
+
+def serve(oracle, worker_timeout=2, timeout=30):
+    distributed.serve(
+        oracle,
+        distributed.address(),
+        on_trial_end=lambda trial: oracle.seen.append(trial.trial_id),
+        worker_timeout=worker_timeout,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture
+def chief(tmp_path, monkeypatch):
+    """A chief in this process, which serves a random search of three trials."""
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free_port()))
+    oracle = shared_oracle(tmp_path)
+
+    def run():
+        try:
+            serve(oracle)
+        except BaseException as error:
+            oracle.errors.append(error)
+
+    oracle.thread = threading.Thread(target=run, daemon=True)
+    oracle.thread.start()
+    return oracle
+
+
+def client(oracle, name, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", name)
+    return distributed.Client(oracle, timeout=20)
+
+
+def finish(client, trial):
+    client.update_trial(trial.trial_id, {"val_auc": 0.5})
+    trial.status = "COMPLETED"
+    client.end_trial(trial)
+
+
+def test_a_silent_worker_loses_its_trial_and_is_told_so(chief, monkeypatch):
+    silent, other = client(chief, "w1", monkeypatch), client(chief, "w2", monkeypatch)
+    lost = silent.create_trial("w1")
+    with other.heard(own := other.create_trial("w2").trial_id, every=0.2) as ours:
+        time.sleep(3.5)
+        assert ours() and chief.ongoing_trials["w2"].trial_id == own
+        assert "w1" not in chief.ongoing_trials
+        # It comes back, and is refused: another one may have it.
+        with silent.heard(lost.trial_id, every=0.1) as ours:
+            wait_until(lambda: not ours(), 5)
+        with pytest.raises(distributed.TrialLostError, match="given to another worker than w1"):
+            finish(silent, lost)
+        finish(other, chief.trials[own])
+    taken = other.create_trial("w2")
+    assert taken.trial_id == lost.trial_id
+    finish(other, taken)
+    finish(other, other.create_trial("w2"))
+    assert other.create_trial("w2").status == "STOPPED"
+    chief.thread.join(20)
+    assert not chief.thread.is_alive() and not chief.errors
+    assert sorted(chief.seen) == ["0", "1", "2"]
+
+
+def test_an_error_on_the_chief_ends_it(chief, monkeypatch):
+    def fail(trial_id):
+        raise RuntimeError("no space left")
+
+    chief.populate_space = fail
+    worker = client(chief, "w1", monkeypatch)
+    with pytest.raises(distributed.ChiefLostError, match="does not answer"):
+        worker.create_trial("w1")
+    chief.thread.join(20)
+    assert not chief.thread.is_alive() and str(chief.errors[0]) == "no space left"
+
+
+def test_a_port_that_is_taken(chief):
+    wait_until(lambda: _listens(chief), 10)
+    with pytest.raises(OSError, match="The chief cannot listen there"):
+        serve(chief, timeout=1)
+
+
+def _listens(chief):
+    with socket.socket() as probe:
+        host, port = distributed.address().split(":")
+        return probe.connect_ex((host, int(port))) == 0
+
+
+@pytest.mark.parametrize(
+    "environment, is_distributed, expected",
+    [
+        ({}, False, None),
+        ({"IP": "h", "PORT": "1", "ID": "chief"}, True, "chief"),
+        ({"IP": "h", "PORT": "1", "ID": "my-chief-0"}, True, "chief"),
+        ({"IP": "h", "PORT": "1", "ID": "w1"}, True, "worker"),
+        ({"IP": "h", "PORT": "x", "ID": "w1"}, True, "PORT must be a number. Received: 'x'"),
+        ({"PORT": "1"}, True, "Received: no KERASTUNER_ORACLE_IP, KERASTUNER_TUNER_ID"),
+        ({"IP": "h"}, False, "names the chief .* Received: KERASTUNER_ORACLE_IP=h"),
+    ],
+)
+def test_who_is_who(environment, is_distributed, expected, monkeypatch):
+    for short, name in (("IP", "ORACLE_IP"), ("PORT", "ORACLE_PORT"), ("ID", "TUNER_ID")):
+        monkeypatch.delenv(f"KERASTUNER_{name}", raising=False)
+        if short in environment:
+            monkeypatch.setenv(f"KERASTUNER_{name}", environment[short])
+    if expected in (None, "chief", "worker"):
+        assert distributed.role(is_distributed) == expected
+    else:
+        with pytest.raises(ValueError, match=expected):
+            distributed.role(is_distributed)

@@ -1193,7 +1193,7 @@ def tune(
     _check_data(data, of_preset=False)
     asked = {"model": model, "data": data, "tuner": tuner, "objective": objective, "vary": vary}
     asked |= {"space": space_file, "set": settings, "recipe": recipe_source, "folds": folds}
-    if not any([*asked.values(), epochs, max_trials]):
+    if not any([*asked.values(), only, epochs, max_trials]):
         epochs, max_trials = _FIRST_LOOK["epochs"], _FIRST_LOOK["max_trials"]
         asked["vary"] = vary = list(_FIRST_SPACE)
     options = asked | {"max_trials": max_trials, **reading, "only": only, "epochs": epochs}
@@ -1211,7 +1211,8 @@ def tune(
         from qrkt_keras.zoo import runs
 
         # The trials' processes need them; what is done here does not.
-        tf.config.set_visible_devices([], "GPU")
+        with contextlib.suppress(RuntimeError):  # TensorFlow had begun already
+            tf.config.set_visible_devices([], "GPU")
         name = model or "qvit"
         if name in tuning.FAMILIES:
             name = tuning.family_preset(name, data)

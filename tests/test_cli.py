@@ -172,7 +172,17 @@ print(json.dumps([time.process_time(), heavy]), file=sys.stderr)
 
 def test_help_names_every_command():
     text = qrkt("--help").output
-    commands = ("train", "compare", "evaluate", "predict", "export", "list", "about", "circuit")
+    commands = (
+        "train",
+        "tune",
+        "compare",
+        "evaluate",
+        "predict",
+        "export",
+        "list",
+        "about",
+        "circuit",
+    )
     for command in commands:
         assert f" {command} " in text
         assert qrkt(command, "--help").exit_code == 0

@@ -153,9 +153,10 @@ class ZooHyperModel(keras_tuner.HyperModel):
             ValueError: If the recipe refuses its values.
         """
         values = self.space.values(hyperparameters)
-        arguments = {name: v for name, v in values.items() if not name.startswith(RECIPE)}
+        told = self._defaults(values) | values
+        arguments = {name: v for name, v in told.items() if not name.startswith(RECIPE)}
         drawn = {
-            name.removeprefix(RECIPE): v for name, v in values.items() if name.startswith(RECIPE)
+            name.removeprefix(RECIPE): v for name, v in told.items() if name.startswith(RECIPE)
         }
         changes: dict[str, Any] = {}
         if drawn.get("schedule", getattr(self.recipe, "schedule", None)) != getattr(
@@ -212,9 +213,21 @@ class ZooHyperModel(keras_tuner.HyperModel):
                         f"{layer.spec.num_qubits} qubits"
                     )
 
+    def _defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Defaults of what is not drawn since a condition does not hold.
+
+        The preset's value may not go with what is drawn, such as its layers with a template of one.
+        """
+        taken = inspect.signature(model_classes()[self.source.class_name]).parameters
+        known = {name: parameter.default for name, parameter in taken.items()}
+        known |= {f"{RECIPE}{field.name}": field.default for field in _fields(self.recipe)}
+        absent = {one.name for one in self.space if one.when} - set(values) - set(self.arguments)
+        none = (inspect.Parameter.empty, dataclasses.MISSING)
+        return {name: known[name] for name in absent if known.get(name, none[0]) not in none}
+
     def _check_names(self) -> None:
         taken = set(inspect.signature(model_classes()[self.source.class_name]).parameters)
-        fields = {field.name for field in dataclasses.fields(type(self.recipe))}
+        fields = {field.name for field in _fields(self.recipe)}
         if isinstance(self.recipe, Recipe):
             augment = {field.name for field in dataclasses.fields(Augmentation)}
             fields |= {f"{_AUGMENT}{name}" for name in augment}
@@ -228,3 +241,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
 
     def _names(self) -> Sequence[str]:
         return [*(dimension.name for dimension in self.space), *self.arguments]
+
+
+def _fields(recipe: Recipe | GANRecipe) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(type(recipe))

@@ -37,7 +37,7 @@ class Dimension:
         step: Distance of a range's values; of integers 1 by default.
         log: Whether a range is drawn evenly in the logarithm.
         when: Pairs of a dimension's name and those of its values with which this one is there; all
-            must hold. Otherwise the preset's own value is taken.
+            must hold. Otherwise the model's or recipe's default is taken, not the preset's value.
 
     Raises:
         ValueError: If these do not fit each other.

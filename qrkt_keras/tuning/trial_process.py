@@ -365,7 +365,12 @@ def _die_with_the_search() -> None:
 
 def main() -> None:
     """Runs the trial that is told on the input."""
-    job = TrialJob(**json.loads(sys.stdin.buffer.readline()))
+    # A search that was started in the background ignores it, and with it its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    told = sys.stdin.buffer.readline()
+    if not told:
+        return  # started ahead, and not needed
+    job = TrialJob(**json.loads(told))
     threading.Thread(target=_die_with_the_search, daemon=True).start()
     folder = Path(job.folder)
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -80,6 +80,24 @@ def test_a_schedule_leaves_what_belonged_to_the_presets():
     assert recipe == dataclasses.replace(own, hold_out=True, monitor="val_loss")
 
 
+def test_what_depends_on_a_choice_has_its_default_elsewhere():
+    """The preset has two layers and a depth multiplier of 2, which not all choices allow."""
+    texts = ["template=ry_ring,hardware_efficient_once", "pooling=mean,depthwise"]
+    hypermodel = ZooHyperModel("qvit_3k_mnist", default_space("QViT").overridden(texts))
+    config = hypermodel.source.config
+    assert (config["num_ansatz_layers"], config["depth_multiplier"]) == (2, 2)
+    hyperparameters = hypermodel.hyperparameters()
+    # It begins with the preset's.
+    assert hypermodel.configuration(hyperparameters).arguments["num_ansatz_layers"] == 2
+    hyperparameters.values |= {"template": "ry_ring", "pooling": "mean"}
+    arguments = hypermodel.configuration(hyperparameters).arguments
+    assert (arguments["num_ansatz_layers"], arguments["depth_multiplier"]) == (1, 1)
+    model = hypermodel.build(hyperparameters)
+    assert model.get_config()["depth_multiplier"] == 1
+    given = ZooHyperModel("qvit_3k_mnist", hypermodel.space, arguments={"depth_multiplier": 3})
+    assert given.configuration(hyperparameters).arguments["depth_multiplier"] == 3
+
+
 def test_models_that_break_a_budget_are_refused():
     hypermodel = small()
     model = hypermodel.build(hypermodel.hyperparameters())

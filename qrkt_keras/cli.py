@@ -1246,7 +1246,9 @@ def tune(
                 processor=fits,
                 max_seconds=max_seconds,
             )
-        again = f"{command} --distributed" if distributed else command
+        times = {"worker_timeout": worker_timeout, "timeout": timeout} if distributed else {}
+        words = runs.option_words({"distributed": distributed, **times, "quiet": quiet})
+        again = shlex.join([*shlex.split(command), *words])
         with _interruptible(output, again):
             result = tuning.search(
                 hypermodel,
@@ -1281,7 +1283,7 @@ def _space(class_name: str, file: Path | None, changes: Sequence[str], *, only: 
     if file is None:
         space = tuning.default_space(class_name)
     else:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8", errors="replace")
         with contextlib.suppress(json.JSONDecodeError):  # which the space complains of
             content = json.loads(text)
             if isinstance(content, dict) and "space" in content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import logging
@@ -64,8 +65,14 @@ def prepared_folder(folder: Path, reports: Sequence[str], *, resume: bool, overw
         raise ValueError(f"output_dir must be a folder. Received: output_dir={folder}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / CHECKPOINT
-    # A write that was killed leaves a hidden file, which the next write takes over.
-    foreign = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+    # A write that was killed leaves a hidden file, which the next write takes over; a job that was
+    # killed before its first checkpoint leaves reports.
+    own = [".*", *(Path(name).parts[0] for name in reports if resume)]
+    foreign = [
+        file.name
+        for file in folder.iterdir()
+        if not any(fnmatch.fnmatch(file.name, pattern) for pattern in own)
+    ]
     if overwrite:
         for file in [file for name in reports for file in folder.glob(name)]:
             file.unlink()

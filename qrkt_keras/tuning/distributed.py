@@ -40,12 +40,24 @@ _ID = "KERASTUNER_TUNER_ID"
 _WHO = "tuner-id"
 # Seconds between looks at the state of things, and of one attempt of a call.
 _POLL, _ATTEMPT = 0.5, 20.0
+# What a call ends with whose chief is away, is being ended, or had an error that ends it.
+_AGAIN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+)
 # Seconds after which a worker asks again that was told to wait.
 _IDLE = 1.0
 
 
 class ChiefLostError(ConnectionError):
     """The chief does not answer."""
+
+
+class _OverError(TrialLostError):
+    """The search is over, and its chief is gone."""
 
 
 class WorkersLostError(ConnectionError):
@@ -60,7 +72,7 @@ def role(is_distributed: bool) -> str | None:
     """
     named = [name for name in (_IP, _PORT, _ID) if os.environ.get(name)]
     if not is_distributed:
-        if _IP in named:
+        if _IP in os.environ:  # as KerasTuner asks
             raise ValueError(
                 "The environment names the chief of a search on many machines: ask for such a "
                 f"search (is_distributed=True, or --distributed), or unset {_IP}. "
@@ -139,10 +151,8 @@ def serve(
             if servicer.error is not None:
                 raise servicer.error
             now = time.monotonic()
-            for tuner_id, when in list(servicer.heard.items()):
-                last = max(last, when)
-                if now - when > worker_timeout:
-                    servicer.lose(tuner_id)
+            last = max([last, *list(servicer.heard.values())])
+            servicer.lose_silent(worker_timeout)
             if servicer.stop_triggered and not oracle.ongoing_trials and not oracle.tuner_ids:
                 return
             if oracle.is_over() and now - last > worker_timeout:
@@ -168,11 +178,14 @@ class _Servicer(OracleServicer):
         self._on_trial_end = on_trial_end
         self._lock = threading.Lock()
 
-    def lose(self, tuner_id: str) -> None:
-        """Gives a silent worker's trial to the next one that asks."""
+    def lose_silent(self, worker_timeout: float) -> None:
+        """Gives the trials of silent workers to those that ask next."""
         with self._lock:
-            self.heard.pop(tuner_id, None)
-            self.oracle.release(tuner_id)
+            now = time.monotonic()
+            silent = [who for who, when in self.heard.items() if now - when > worker_timeout]
+            for who in silent if self.error is None else ():
+                del self.heard[who]
+                self.oracle.release(who)
 
     def CreateTrial(self, request, context):
         return self._answer(super().CreateTrial, request, context)
@@ -185,11 +198,11 @@ class _Servicer(OracleServicer):
 
     def EndTrial(self, request, context):
         key = request.trial.trial_id
-        had_ended = key in self.oracle.end_order
+        if key in self.oracle.end_order:  # told twice, for the answer was lost
+            return self._answer(super().EndTrial, request, context)
         answer = self._answer(super().EndTrial, request, context, key)
-        if not had_ended:
-            with self._caught(context):
-                self._on_trial_end(self.oracle.trials[key])
+        with self._caught(context):
+            self._on_trial_end(self.oracle.trials[key])
         return answer
 
     def _answer(self, call, request, context, trial_id=None):
@@ -197,7 +210,7 @@ class _Servicer(OracleServicer):
         with self._lock, self._caught(context):
             if who is not None:
                 self.heard[who] = time.monotonic()
-            if trial_id is not None and trial_id not in self.oracle.end_order:
+            if trial_id is not None:
                 own = self.oracle.ongoing_trials.get(who)
                 if own is None or own.trial_id != trial_id:
                     context.abort(
@@ -223,9 +236,16 @@ class Client(OracleClient):
     Args:
         oracle: What the worker would ask without a chief.
         timeout: Seconds that an answer may take, over all attempts.
+        is_over: Tells whether the search is, when the chief may be gone.
     """
 
-    def __init__(self, oracle: keras_tuner.Oracle, *, timeout: float) -> None:
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        *,
+        timeout: float,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(oracle)
         # A chief that was restarted is found again within seconds, not minutes.
         options = [
@@ -234,11 +254,14 @@ class Client(OracleClient):
         ]
         channel = grpc.insecure_channel(address(), options)
         stub = protos.get_service_grpc().OracleStub(channel)
-        self.stub = _PatientStub(stub, self.tuner_id, timeout)
+        self.stub = _PatientStub(stub, self.tuner_id, timeout, is_over)
         self._get_trial = protos.get_service().GetTrialRequest
 
     def create_trial(self, tuner_id: str) -> Trial:
-        trial = super().create_trial(tuner_id)
+        try:
+            trial = super().create_trial(tuner_id)
+        except _OverError:
+            return Trial(keras_tuner.HyperParameters(), status="STOPPED")
         if trial.status == "IDLE":
             time.sleep(_IDLE)
         return trial
@@ -270,8 +293,10 @@ class Client(OracleClient):
 class _PatientStub:
     """Calls that are made again until they are answered, or for too long."""
 
-    def __init__(self, stub: Any, tuner_id: str, timeout: float) -> None:
-        self._stub, self._timeout = stub, timeout
+    def __init__(
+        self, stub: Any, tuner_id: str, timeout: float, is_over: Callable[[], bool]
+    ) -> None:
+        self._stub, self._timeout, self._is_over = stub, timeout, is_over
         self._metadata = ((_WHO, tuner_id),)
 
     def once(self, name: str, request: Any) -> Any:
@@ -281,20 +306,21 @@ class _PatientStub:
         return call(request, timeout=seconds, wait_for_ready=True, metadata=self._metadata)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        again = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
         def call(request: Any, **options: Any) -> Any:
-            until = time.monotonic() + self._timeout
+            begun = time.monotonic()
             while True:
+                if self._is_over():
+                    raise _OverError("The search is over")
                 try:
                     return self.once(name, request)
                 except grpc.RpcError as error:
                     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                         raise TrialLostError(error.details()) from error
-                    if error.code() not in again or time.monotonic() > until:
+                    waited = time.monotonic() - begun
+                    if error.code() not in _AGAIN or waited > self._timeout:
                         raise ChiefLostError(
-                            f"The chief does not answer ({error.code().name}). "
-                            f"Received: nothing from {address()} within {self._timeout:.0f} s"
+                            f"The chief does not answer ({error.code().name}: {error.details()}). "
+                            f"Received: nothing from {address()} in {waited:.0f} s"
                         ) from error
                     time.sleep(_POLL)
 

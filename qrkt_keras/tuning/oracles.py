@@ -7,7 +7,8 @@ What is changed, and why:
 - Trials that a budget refuses do not count among those that are asked for.
 - A grid that is continued knows where it was; a Bayesian search finds what it proposes in a second,
   by seed and trial, proposes no configuration twice, and hopes for less.
-- Of Hyperband a configuration that failed is replaced by another, so that rounds stay full.
+- Of Hyperband a configuration that failed is replaced by another, so that rounds stay full, and
+  where a space has too few, rounds go on with those that there are.
 - Of many workers, trials stay with those that had them when the chief is restarted, and a worker
   waits as long as others may fail.
 """
@@ -55,6 +56,8 @@ class _Lasting:
 
     # Set by `make_oracle`.
     is_shared = False
+    # Whether nothing was left to draw.
+    _is_exhausted = False
     reason_of: Callable[[str], str] = staticmethod(lambda trial_id: "")
 
     @keras_tuner.synchronized
@@ -65,6 +68,10 @@ class _Lasting:
             trial = super().create_trial(tuner_id)
         finally:
             self.max_trials = asked
+        limit = self._limit()
+        if trial.status == "STOPPED" and (limit is None or len(self.trials) < limit):
+            self._is_exhausted = True
+            self.save()
         if trial.status == "STOPPED" and self.is_shared and self.ongoing_trials:
             # Their workers may be lost.
             trial.status = "IDLE"
@@ -87,12 +94,13 @@ class _Lasting:
         super().end_trial(trial)
 
     def is_over(self) -> bool:
-        """Whether as many trials have ended as there may be; another end is told when asked for."""
+        """Whether all trials have ended that there may be."""
         limit = self._limit()
         is_busy = self.ongoing_trials or self._retry_queue
-        return not is_busy and limit is not None and len(self.trials) >= limit
+        is_full = limit is not None and len(self.trials) >= limit
+        return not is_busy and (is_full or self._is_exhausted)
 
-    @keras_tuner.synchronized
+    # Not synchronized by KerasTuner, which keeps its lock if there is an error: the chief has one.
     def release(self, tuner_id: str) -> str | None:
         """Takes a worker's trial from it, for another one to continue; its id, if it had one."""
         self.tuner_ids.discard(tuner_id)
@@ -102,6 +110,13 @@ class _Lasting:
         self._retry_queue.append(trial.trial_id)
         self.save()
         return trial.trial_id
+
+    def get_state(self) -> dict[str, Any]:
+        return super().get_state() | {"is_exhausted": self._is_exhausted}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self._is_exhausted = state["is_exhausted"]
 
     def save(self) -> None:
         _write(self._get_oracle_fname(), self.get_state())
@@ -119,8 +134,9 @@ class _Lasting:
             # Killed after it had ended.
             self._retry_queue.remove(key)
             self._run_times[key] += 1
-            self._after_end(self.trials[key])
             self.end_order.append(key)
+        for trial in self.trials.values():
+            self._after_end(trial)
         if self.is_shared:
             for tuner_id, key in ongoing.items():
                 if key in self._retry_queue:
@@ -129,7 +145,7 @@ class _Lasting:
                     self.tuner_ids.add(tuner_id)
 
     def _after_end(self, trial: Trial) -> None:
-        """What else is to be done when a trial has ended."""
+        """What else is to be done when a trial has ended; done twice, it is as done once."""
 
 
 class _Random(_Lasting, keras_tuner.oracles.RandomSearchOracle):
@@ -218,6 +234,39 @@ class _Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
         if refused > _MOST_REJECTED * planned or len(failed) - refused > planned:
             return len(self.trials)
         return super()._limit()
+
+    def __init__(self, **options: Any) -> None:
+        # How many configurations there are for a bracket whose round the space does not fill.
+        self._caps: dict[str, int] = {}
+        self._looks_again = False
+        super().__init__(**options)
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        while True:
+            self._looks_again = False
+            found = super().populate_space(trial_id)
+            if not self._looks_again:
+                return found
+
+    def _random_trial(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any]:
+        found = super()._random_trial(trial_id, bracket)
+        if found["status"] != "RUNNING":
+            # KerasTuner ends the search here; the round goes on with those that there are.
+            self._caps[str(bracket["bracket_num"])] = len(bracket["rounds"][0])
+            self._looks_again = True
+        return found
+
+    def _get_size(self, bracket_num: int, round_num: int) -> int:
+        size = super()._get_size(bracket_num, round_num)
+        cap = self._caps.get(str(bracket_num))
+        return size if cap is None else min(size, math.ceil(cap / self.factor**round_num))
+
+    def get_state(self) -> dict[str, Any]:
+        return super().get_state() | {"caps": self._caps}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self._caps = state["caps"]
 
     @keras_tuner.synchronized
     def end_trial(self, trial: Trial) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 import gc
 import io
 import json
@@ -40,6 +41,10 @@ MAX_TRIALS = 20
 
 # KerasTuner's own files, in a folder of their own.
 _STATE = "state"
+# Written by a chief when the search is over, for workers that come late.
+_OVER = "over.json"
+# All that a search writes, beside its trials' folders.
+_OWN = (SEARCH, TRIALS, _STATE, BEST, _OVER, *REPORTS)
 # What is known of a trial before it is trained, in its folder.
 _FACTS = "trial.json"
 # A trial's training on the usual split, where it was judged by folds.
@@ -149,13 +154,16 @@ def search(
         _check_kept(folder, told)
         lock: contextlib.AbstractContextManager = contextlib.nullcontext()
     else:
-        is_new = _check_folder(folder, told, resume=resume, overwrite=overwrite)
+        _check_folder(folder, told, resume=resume, overwrite=overwrite)
         lock = _locked(folder)
-        if is_new:
+    with lock, TrialProcesses() as processes:
+        # Again, for another process may have begun a search there since.
+        if role != distributed.WORKER and _check_folder(
+            folder, told, resume=resume, overwrite=overwrite
+        ):
             _remove(folder)
             with atomic_write(folder / SEARCH) as file:
                 file.write(f"{json.dumps(told, indent=2)}\n".encode())
-    with lock, TrialProcesses() as processes:
         oracle = make_oracle(
             tuner,
             objective=objective,
@@ -234,7 +242,9 @@ class _Searcher(BaseTuner):
         with contextlib.redirect_stdout(io.StringIO()):  # where it says that it goes on
             super().__init__(oracle, directory=str(folder), project_name=_STATE)
         if role == distributed.WORKER:
-            self.oracle = distributed.Client(oracle, timeout=shared["timeout"])
+            self.oracle = distributed.Client(
+                oracle, timeout=shared["timeout"], is_over=(folder / _OVER).exists
+            )
 
     # KerasTuner's own state is the oracle's alone, and is the chief's.
 
@@ -257,7 +267,9 @@ class _Searcher(BaseTuner):
         self.save()
         address = distributed.address()
         self._console.print(f"chief at {address}: waiting for workers")
+        (self._folder / _OVER).unlink(missing_ok=True)
         distributed.serve(self.oracle, address, on_trial_end=self._said, **self._shared)
+        write_json(self._folder / _OVER, {"trials": len(self.oracle.trials)})
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains a trial, and returns its scores by the names of objectives."""
@@ -318,7 +330,8 @@ class _Searcher(BaseTuner):
         try:
             self._run_and_update_trial(trial, *arguments, **options)
             trial.status = "COMPLETED"
-        except distributed.ChiefLostError:
+        except OSError:
+            # A full disk or a lost chief is not the trial's fault; it goes on where it was.
             raise
         except TrialLostError as error:
             trial.status = "STOPPED"
@@ -344,7 +357,7 @@ class _Searcher(BaseTuner):
         write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
         if self._role == distributed.CHIEF:
             row = next(row for row in result.trials if row.number == _number(trial.trial_id))
-            told = row.reason or f"{self._objective} {row.score:.4f}"
+            told = row.reason or f"{self._objective} {row.score}"
             self._console.print(f"trial {row.number}, {row.worker}: {told}", soft_wrap=True)
         if result.best is not None:
             best = f"{result.best.score:.4f}, trial {result.best.number}"
@@ -360,30 +373,44 @@ class _Searcher(BaseTuner):
         """Writes the best preset and the report."""
         result = self.result()
         write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
-        if may_train or self._folds is None:
-            self._write_best(result)
+        has_best = self._write_best(result)
         write_report(result)
+        if may_train and not has_best and result.best is not None:
+            self._train_best(result.best)
+            if self._write_best(result):
+                write_report(result)
         return result
 
-    def _write_best(self, result: SearchResult) -> None:
-        """Writes the best trial's model as a preset; where it was judged by folds it is trained."""
-        if result.best is None:
-            return
-        folder = self._folder / result.best.folder
-        if self._folds is not None:
-            key = next(key for key in self.oracle.trials if _number(key) == result.best.number)
-            best = self.oracle.trials[key]
-            configuration = self._hypermodel.configuration(best.hyperparameters)
-            self._console.print(f"trial {result.best.number} once more, on the usual split")
-            job = self._job(best, folder / _REFIT, configuration)
-            job = dataclasses.replace(job, folds=None, until=None, continues=None)
-            outcome = self._processes.run(job)
-            if "error" in outcome:
-                self._console.print(f"  no preset was made: {outcome['error']}", style="yellow")
-                return
-            folder = folder / _REFIT
+    def _write_best(self, result: SearchResult) -> bool:
+        """Copies the best trial's model as a preset, if there is one; another's is removed."""
+        source = None
+        if result.best is not None:
+            part = RUN if self._folds is None else f"{_REFIT}/{RUN}"
+            source = self._folder / result.best.folder / part / PRESET
+        if source is None or not source.is_dir():
+            shutil.rmtree(self._folder / BEST, ignore_errors=True)
+            return False
         with atomic_folder(self._folder / BEST, replace=True) as beside:
-            shutil.copytree(folder / RUN / PRESET, beside, dirs_exist_ok=True)
+            shutil.copytree(source, beside, dirs_exist_ok=True)
+        return True
+
+    def _train_best(self, best: TrialRow) -> None:
+        """Trains the best trial on the usual split, where it was judged by folds."""
+        if self._folds is None:
+            return
+        self._console.print(f"trial {best.number} once more, on the usual split")
+        folder = self._folder / best.folder / _REFIT
+        if "error" in trial_process.read_result(folder):
+            (folder / trial_process.RESULT).unlink()  # it is worth another attempt
+        key = next(key for key in self.oracle.trials if _number(key) == best.number)
+        trial = self.oracle.trials[key]
+        configuration = self._hypermodel.configuration(trial.hyperparameters)
+        job = self._job(trial, folder, configuration)
+        outcome = self._processes.run(
+            dataclasses.replace(job, folds=None, until=None, continues=None)
+        )
+        if "error" in outcome:
+            self._console.print(f"  no preset was made: {outcome['error']}", style="yellow")
 
     def _row(self, trial: Trial) -> TrialRow:
         folder = _folder(self._folder, trial.trial_id)
@@ -493,6 +520,8 @@ def _check_folder(folder: Path, told: Mapping[str, Any], *, resume: bool, overwr
         foreign = []
         if folder.exists():
             foreign = [file.name for file in folder.iterdir() if not file.name.startswith(".")]
+        own = [*_OWN, "trial_*"] if overwrite else []  # of one whose removal was killed
+        foreign = [n for n in foreign if not any(fnmatch.fnmatch(n, pattern) for pattern in own)]
         if foreign:
             raise SearchError(
                 "output_dir must be empty or hold a search. "
@@ -535,7 +564,7 @@ def _locked(folder: Path) -> contextlib.AbstractContextManager:
 
 def _remove(folder: Path) -> None:
     """Removes a search that is to be replaced, its own files only."""
-    for name in (SEARCH, TRIALS, _STATE, BEST, *REPORTS, "trial_*"):
+    for name in (*_OWN, "trial_*"):
         for path in folder.glob(name):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -65,6 +65,10 @@ class Dimension:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}. Received: kind={self.kind!r}")
         object.__setattr__(self, "values", tuple(map(_frozen, self.values)))
+        if any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in self.when):
+            raise ValueError(
+                f"{self.name}: when is pairs of a dimension and its values. Received: {self.when!r}"
+            )
         conditions = tuple((name, tuple(map(_frozen, values))) for name, values in self.when)
         object.__setattr__(self, "when", conditions)
         if self.kind == "choice":
@@ -123,10 +127,15 @@ class Dimension:
             )
         found = _RANGE.fullmatch(told)
         if not found:
+            if ".." in told and told[0] not in '"[':
+                raise ValueError(
+                    "A range is NAME=LOW..HIGH of numbers, with :log or :STEP behind. "
+                    f"Received: {text!r}"
+                )
             return cls(name, "choice", tuple(_values(told)))
         low, high, how = found.groups()
-        bounds = json.loads(low), json.loads(high)
-        step = None if how in (None, "log") else json.loads(how)
+        bounds = _number(low), _number(high)
+        step = None if how in (None, "log") else _number(how)
         is_whole = all(type(number) is int for number in (*bounds, step) if number is not None)
         kind = "int" if is_whole else "float"
         return cls(name, kind, low=bounds[0], high=bounds[1], step=step, log=how == "log")
@@ -147,6 +156,13 @@ class Dimension:
         return json.loads(
             json.dumps({name: value for name, value in told.items() if value != default[name]})
         )
+
+    def stepped(self) -> list[Any]:
+        """The values of a range with steps, both bounds included where the steps meet them."""
+        # Their number is rounded down; that a step is no binary fraction must not cost the last.
+        steps = math.floor((self.high - self.low) / self.step + 1e-9)
+        values = [self.low + index * self.step for index in range(steps + 1)]
+        return values if self.kind == "int" else [round(value, 12) for value in values]
 
     def kept(self) -> list[Any]:
         """A choice's values as KerasTuner keeps them: of several kinds as JSON text."""
@@ -262,9 +278,14 @@ class Space:
         """
         hyperparameters = keras_tuner.HyperParameters()
         parents = {dimension.name: dimension for dimension in self}
+        absent: set[str] = set()
         for dimension in self:
-            if not all(set(values) & set(parents[name].values) for name, values in dimension.when):
-                continue  # the choice was narrowed to values without it
+            if any(
+                name in absent or not set(values) & set(parents[name].values)
+                for name, values in dimension.when
+            ):
+                absent.add(dimension.name)  # the choice was narrowed to values without it
+                continue
             with _conditions(hyperparameters, dimension, parents):
                 _register(hyperparameters, dimension, (defaults or {}).get(dimension.name))
         return hyperparameters
@@ -322,12 +343,24 @@ def _register(
         hyperparameters.Choice(dimension.name, kept, default=found, ordered=_is_ordered(dimension))
         return
     options: dict[str, Any] = {"sampling": "log" if dimension.log else "linear"}
+    is_there = _is_number(default, (int, float)) and dimension.low <= default <= dimension.high
     if dimension.step is not None:
+        steps = dimension.stepped()
+        is_there = default in steps
+        if dimension.kind == "float":
+            # KerasTuner's own ranges of these lose their upper end to rounding.
+            found = default if is_there else None
+            hyperparameters.Choice(dimension.name, steps, default=found, ordered=True)
+            return
         options["step"] = dimension.step
-    if _is_number(default, (int, float)) and dimension.low <= default <= dimension.high:
+    if is_there:
         options["default"] = default
     make = hyperparameters.Int if dimension.kind == "int" else hyperparameters.Float
     make(dimension.name, dimension.low, dimension.high, **options)
+
+
+def _number(text: str) -> int | float:
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
 
 
 def _is_ordered(dimension: Dimension) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -50,6 +51,8 @@ _MEASURES = {"val_auc": "macro_auc", "val_accuracy": "accuracy", "val_loss": "lo
 
 # The status of a process that an interrupt ended, by the shells' convention.
 _INTERRUPTED = 130
+# The status where another process has the trial's folder: "try again later", by sysexits.h.
+_LOCKED = 75
 # A process that lost its search, or was told to stop, is gone after so many seconds.
 _GRACE = 60.0
 # After so many epochs it is known how long a trial will take.
@@ -135,6 +138,9 @@ class TrialProcesses:
         if (folder / RESULT).exists():
             return read_result(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if self._ahead is not None and self._ahead.status() is not None:
+            self._ahead.end()  # it died before it had a trial, which is not the trial's fault
+            self._ahead = None
         process, self._ahead = self._ahead or _Process(), None
         try:
             process.tell(job)
@@ -150,6 +156,8 @@ class TrialProcesses:
             said = process.end()
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
+        if status == _LOCKED:
+            raise TrialLostError(f"Another process is at work in {folder}; it is waited for")
         if not (folder / RESULT).exists():
             if (folder / LOG).exists():
                 said += (folder / LOG).read_bytes()[-4000:].decode(errors="replace")
@@ -263,7 +271,7 @@ def train(job: TrialJob) -> dict[str, Any]:
         recipe = Recipe.from_dict({**job.recipe, "monitor": job.objective})
         model, scores, result = _train_classifier(job, recipe, options)
     # Of validation examples of one class there is no AUC.
-    scores = {name: float(score) for name, score in scores.items() if score == score}
+    scores = {name: float(score) for name, score in scores.items() if math.isfinite(score)}
     if job.objective not in scores:
         raise ValueError(f"{job.objective} is not a number")
     if model is not None:
@@ -297,15 +305,15 @@ class _TimeBudget(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._times.append(time.monotonic())
-        if len(self._times) - 1 != _TIMED_EPOCHS:
+        epochs = self.params["epochs"]
+        if len(self._times) - 1 != _TIMED_EPOCHS or epoch + 1 == epochs:
             return
         # In the first one the step is compiled.
         first = self._times[1] - self._times[0]
         each = (self._times[-1] - self._times[1]) / (_TIMED_EPOCHS - 1)
-        epochs = self.params["epochs"]
         if (seconds := first + (epochs - 1) * each) > self._max_seconds:
             raise BudgetError(
-                f"A training may take {self._max_seconds:.0f} s. "
+                f"A training may take {self._max_seconds:g} s. "
                 f"Received: {seconds:.0f} s for {epochs} epochs"
             )
 
@@ -377,7 +385,10 @@ def main() -> None:
     os.dup2(log, 2)
     if not job.progress:
         os.dup2(log, 1)
-    lock = _locked(folder)
+    try:
+        lock = _locked(folder)
+    except BlockingIOError:
+        os._exit(_LOCKED)
     try:
         if not (folder / RESULT).exists():
             write_result(folder, train(job))

@@ -10,6 +10,8 @@ import pytest
 
 from qrkt_keras import zoo
 from qrkt_keras.training import GANRecipe, Recipe, cross_validate, fit, fit_gan
+from qrkt_keras.training.job import prepared_folder
+from qrkt_keras.training.train_gan import REPORTS
 
 RECIPE = Recipe(
     epochs=4,
@@ -111,3 +113,16 @@ def test_what_is_no_epoch(until, tmp_path):
     with pytest.raises(ValueError, match=f"one of the 4 epochs. Received: until={until!r}"):
         train(tmp_path / "new", model(), until=until)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_gan_that_was_killed_before_its_first_checkpoint_goes_on(tmp_path):
+    folder = tmp_path / "gan"
+    (folder / "grids").mkdir(parents=True)
+    for name in ("real.png", "grids/epoch_1.png"):
+        (folder / name).write_bytes(b"")
+    assert prepared_folder(folder, REPORTS, resume=True, overwrite=False) == folder
+    with pytest.raises(ValueError, match="must be empty"):
+        prepared_folder(folder, REPORTS, resume=False, overwrite=False)
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="must be empty .* with mine.txt"):
+        prepared_folder(folder, REPORTS, resume=True, overwrite=False)

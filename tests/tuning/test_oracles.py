@@ -137,6 +137,24 @@ def test_hyperband_ends_where_all_fail(tmp_path):
     assert len(made.trials) == 18
 
 
+@pytest.mark.parametrize("number, trials", [(4, [1] * 4 + [3] * 2 + [9]), (1, [1, 3, 9])])
+def test_hyperband_goes_on_where_a_space_has_too_few(number, trials, tmp_path):
+    few = Space(()).overridden([f"a={','.join(map(str, range(number)))}"])
+    epochs = []
+    while len(epochs) < 20:
+        # As if it was killed after each trial.
+        made = oracle(tmp_path, "hyperband", space=few, max_trials=None)
+        trial = made.create_trial("t")
+        if trial.status != "RUNNING":
+            break
+        epochs.append(trial.hyperparameters.values["tuner/epochs"])
+        end(made, trial, trial.hyperparameters.values["a"])
+    assert epochs == trials and made.is_over()
+    assert trial.status == "STOPPED"
+    last = list(made.trials.values())[-1]
+    assert last.hyperparameters.values["a"] == number - 1
+
+
 def test_a_failed_configuration_is_replaced_at_all_of_its_rounds(tmp_path):
     made = oracle(tmp_path, "hyperband", max_trials=None)
     for number in range(9):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -324,6 +325,50 @@ def test_a_search_is_replaced_only_when_told_so(jobs, tmp_path):
     other = search(hypermodel(), output_dir=tmp_path, max_trials=1, seed=1, overwrite=True)
     assert len(other.trials) == 1 and not (tmp_path / "trial_002").exists()
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_replacement_that_was_killed_can_be_made_again(jobs, tmp_path):
+    search(hypermodel(), output_dir=tmp_path, max_trials=2, progress=False)
+    (tmp_path / "search.json").unlink()  # removed first, and then no more
+    with pytest.raises(SearchError, match="must be empty or hold a search"):
+        search(hypermodel(), output_dir=tmp_path, max_trials=1, resume=True)
+    other = search(hypermodel(), output_dir=tmp_path, max_trials=1, seed=1, overwrite=True)
+    assert len(other.trials) == 1 and not (tmp_path / "trial_002").exists()
+
+
+def test_an_interrupt_of_the_last_training_leaves_a_report_and_no_other_preset(jobs, tmp_path):
+    """Of folds the best is trained once more; until then there is no preset."""
+    options = {"output_dir": tmp_path, "folds": 2, "progress": False}
+    given = hypermodel()
+    search(given, max_trials=1, **options)
+    assert (tmp_path / "best").exists()
+
+    def interrupt(number):
+        if Path(jobs.done[number].folder).name == "refit":
+            raise TrainingInterrupted("continue it")
+
+    jobs.raising = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        search(given, max_trials=8, resume=True, **options)
+    result = read_search(tmp_path)
+    assert len(result.trials) == 8 and result.best.number > 1
+    assert not (tmp_path / "best").exists()  # it was the first trial's
+    # A failure is tried again.
+    trial_process.write_result(tmp_path / result.best.folder / "refit", {"error": "no memory"})
+    jobs.raising = lambda number: None
+    search(given, max_trials=8, resume=True, **options)
+    assert (tmp_path / "best" / "config.json").read_text() == "refit"
+
+
+def test_a_trial_that_would_take_too_long(tmp_path):
+    slow = hypermodel(["hidden_dim=4", "num_heads=1", "solver=rk1"], epochs=100, max_seconds=0.5)
+    result = search(slow, output_dir=tmp_path, max_trials=1, progress=False)
+    assert [trial.status for trial in result.trials] == ["rejected"]
+    found = re.fullmatch(
+        r"over budget: A training may take 0.5 s. Received: (\d+) s for 100 epochs",
+        result.trials[0].reason,
+    )
+    assert float(found[1]) > 0.5
 
 
 def test_one_search_a_folder_at_a_time(jobs, tmp_path):

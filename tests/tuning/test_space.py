@@ -114,6 +114,8 @@ def test_any_choice_survives_its_text_and_keras_tuner(values):
         ("recipe.l2=1e-6..1e-3:log", "float", (1e-6, 1e-3, None, True)),
         ("num_blocks=1..50:log", "int", (1, 50, None, True)),
         ("x=-1.5..2", "float", (-1.5, 2, None, False)),
+        ("x=.1..+0.30", "float", (0.1, 0.3, None, False)),
+        ("x=01..05", "int", (1, 5, None, False)),
     ],
 )
 def test_ranges_from_text(text, kind, told):
@@ -123,6 +125,36 @@ def test_ranges_from_text(text, kind, told):
         told,
     )
     assert Dimension.parse(f"{dimension.name}={dimension.to_text()}") == dimension
+
+
+def test_ranges_with_steps_have_their_upper_end():
+    texts = ["a=0..0.3:0.1", "b=0.1..0.7:0.2", "c=0..0.25:0.1", "d=8..25:4", "e=0..0.7:0.1"]
+    space = Space(()).overridden(texts)
+    rows = drawn(space, 200)
+    expected = {
+        "a": [0, 0.1, 0.2, 0.3],
+        "b": [0.1, 0.3, 0.5, 0.7],
+        "c": [0, 0.1, 0.2],
+        "d": [8, 12, 16, 20, 24],
+        "e": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+    }
+    for dimension in space:
+        assert dimension.stepped() == expected[dimension.name]
+        assert sorted({row[dimension.name] for row in rows}) == expected[dimension.name]
+    # What lies between steps is nothing to begin with.
+    begins = space.values(space.to_hyperparameters({"a": 0.3, "b": 0.2, "d": 10}))
+    assert (begins["a"], begins["b"], begins["d"]) == (0.3, 0.1, 8)
+
+
+def test_what_depends_on_what_is_gone_is_gone_too():
+    chain = Space(
+        (
+            Dimension("a", "choice", (1, 2)),
+            Dimension("b", "choice", (1, 2), when=(("a", (2,)),)),
+            Dimension("c", "choice", (1, 2), when=(("b", (1,)),)),
+        )
+    )
+    assert drawn(chain.overridden(["a=1"]), 3) == [{"a": 1}] * 3
 
 
 def test_a_space_is_overridden():
@@ -158,6 +190,8 @@ def test_defaults_are_the_presets():
         ('x=["a"', "JSON, or a word"),
         ('x={"a": 1}', "without objects"),
         ("x=a,,b", "JSON, or a word"),
+        ("x=8..", "LOW..HIGH of numbers, .* Received: 'x=8..'"),
+        ("x=8..16:x", "LOW..HIGH of numbers"),
     ],
 )
 def test_texts_that_are_refused(text, message):
@@ -172,6 +206,8 @@ def test_spaces_that_are_refused():
     child = Dimension("b", "int", low=1, high=2, when=(("a", (1,)),))
     with pytest.raises(ValueError, match="choices that come before it. Received: 'a'"):
         Space((child, one))
+    with pytest.raises(ValueError, match="when is pairs .* Received: {'a': "):
+        Dimension("b", "choice", (1,), when={"a": [1]})
     with pytest.raises(ValueError, match="of integers between integers"):
         Dimension("b", "int", low=0.5, high=2)
     with pytest.raises(ValueError, match="kind must be one of"):

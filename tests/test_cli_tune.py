@@ -94,7 +94,7 @@ def test_what_is_told_is_what_is_searched(jobs, in_empty_folder):
     words = command.split("  # ")[0].split()[2:]
     before = len(jobs)
     run(*words, "--resume")
-    assert len(jobs) == before + 1  # the stand-in knows no results; only the preset was made again
+    assert len(jobs) == before
 
 
 def test_a_search_begins_with_the_space_of_another(jobs, in_empty_folder):
@@ -113,7 +113,7 @@ def test_the_space_is_shown(jobs):
     text = run("--model", "patch_qnn", "--show-space", "--vary", "num_blocks=1..3")
     assert "num_blocks" in text and "1..3" in text and "10.0..200.0:log" in text
     text = run("--show-space")
-    assert "template is rx_ring or hardware_efficient" in text and not jobs
+    assert "template is rx_ring or hardware_efficient" in " ".join(text.split()) and not jobs
 
 
 def test_gans(jobs):

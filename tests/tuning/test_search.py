@@ -354,7 +354,9 @@ def test_an_interrupt_of_the_last_training_leaves_a_report_and_no_other_preset(j
     assert len(result.trials) == 8 and result.best.number > 1
     assert not (tmp_path / "best").exists()  # it was the first trial's
     # A failure is tried again.
-    trial_process.write_result(tmp_path / result.best.folder / "refit", {"error": "no memory"})
+    refit = tmp_path / result.best.folder / "refit"
+    refit.mkdir()
+    trial_process.write_result(refit, {"error": "no memory"})
     jobs.raising = lambda number: None
     search(given, max_trials=8, resume=True, **options)
     assert (tmp_path / "best" / "config.json").read_text() == "refit"

@@ -1,6 +1,6 @@
 """Searches for a QViT on digits within the budget of the hand-made one, and trains both.
 
-    python zoo/qvit/tuned.py              # the search, half an hour; 6 runs of half a minute
+    python zoo/qvit/tuned.py              # the search, 20 minutes; 20 runs of half a minute
     python zoo/qvit/tuned.py --report     # runs nothing
     python zoo/qvit/tuned.py --package    # puts the weights of seed 0 into the package too
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 from pathlib import Path
 
 from qrkt_keras import zoo
@@ -24,7 +25,10 @@ from qrkt_keras.zoo import runs
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 HAND_MADE, TUNED = "qvit_rk4_digits", "qvit_tuned_digits"
-SEEDS = (0, 1, 2)
+# As they stand in the table of all runs, where the hand-made one has rows of another day too.
+MODELS = {HAND_MADE: "quantum, beside qvit_tuned_digits", TUNED: "quantum"}
+# Three are asked for; ten say more.
+SEEDS = tuple(range(10))
 SEARCH = (
     "--model qvit_rk4_digits --tuner bayesian --max-trials 24 --objective val_loss --folds 3 "
     "--max-params 3066 --max-qubits 320 --seed 0 --only --vary solver=rk1,rk2,rk4 "
@@ -50,14 +54,14 @@ def main() -> None:
         write_preset(search)
     folders = {
         (preset, seed): runs.run_folder(options.runs, preset, "quantum", seed)
-        for preset in (HAND_MADE, TUNED)
+        for preset in MODELS
         for seed in SEEDS
     }
     if not options.report:
         runs.run_missing(folders, train)
     here = runs.finished_runs(folders)
     new = [
-        runs.read_run(folder, preset=preset, model="quantum")
+        runs.read_run(folder, preset=preset, model=MODELS[preset])
         for (preset, _), folder in here.items()
     ]
     rows = runs.record_runs(HERE.parent / "results.csv", new)
@@ -102,31 +106,28 @@ def table(rows: list[dict]) -> list[str]:
     )
     lines = [
         f"{len(trials)} trials, seed {told['seed']}; the best is trial {best['number']}, with a "
-        f"mean {told['objective']} of {best['score']:.4f} over {told['folds']} folds.",
+        f"mean {told['objective']} of {best['score']:.4f} over {told['folds']} folds. Test "
+        "accuracy in percent:",
         "",
-        "| preset | parameters | qubits | validation | test accuracy, seeds 0, 1, 2 | mean | "
-        "seconds |",
+        "| preset | parameters | qubits | seeds 0, 1, 2 | their mean | ten seeds | seconds |",
         "|---|---|---|---|---|---|---|",
     ]
-    means = {}
-    for preset in (HAND_MADE, TUNED):
-        own = [row for row in rows if (row["preset"], row["model"]) == (preset, "quantum")]
+    found = {}
+    for preset, model in MODELS.items():
+        own = [row for row in rows if (row["preset"], row["model"]) == (preset, model)]
         own.sort(key=lambda row: int(row["seed"]))
-        test, validation = (
-            [100 * float(row[f"{split}_accuracy"]) for row in own]
-            for split in ("test", "validation")
-        )
-        means[preset] = sum(test) / len(test)
+        found[preset] = [100 * float(row["test_accuracy"]) for row in own]
         cells = [f"{int(own[0]['parameters']):,}", own[0]["qubits"]]
-        cells += [f"{runs.spread(validation, 2)} %", ", ".join(f"{one:.2f}" for one in test)]
-        cells += [f"{means[preset]:.2f} %", ", ".join(row["seconds"] for row in own)]
+        cells += [", ".join(f"{one:.2f}" for one in found[preset][:3])]
+        cells += [f"{statistics.mean(found[preset][:3]):.2f}", runs.spread(found[preset], 2)]
+        cells += [f"{statistics.mean(float(row['seconds']) for row in own):.0f}"]
         lines.append(f"| `{preset}` | {' | '.join(cells)} |")
-    gain = means[TUNED] - means[HAND_MADE]
-    return [
-        *lines,
-        "",
-        f"The found one is better by {gain:.2f} points, in the mean of three seeds.",
+    gains = [
+        statistics.mean(found[TUNED][:number]) - statistics.mean(found[HAND_MADE][:number])
+        for number in (3, len(SEEDS))
     ]
+    told = f"{gains[0]:+.2f} points in the mean of three seeds, {gains[1]:+.2f} in that of ten"
+    return [*lines, "", f"The one that was found: {told}."]
 
 
 if __name__ == "__main__":

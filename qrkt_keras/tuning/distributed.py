@@ -36,8 +36,9 @@ CHIEF, WORKER = "chief", "worker"
 _IP, _PORT = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 _ID = "KERASTUNER_TUNER_ID"
 
-# How calls say which worker makes them.
-_WHO = "tuner-id"
+# How calls say which worker makes them, and why a trial failed, of which KerasTuner's say nothing;
+# "-bin" is gRPC's mark for what is not ASCII.
+_WHO, _REASON = "tuner-id", "reason-bin"
 # Seconds between looks at the state of things, and of one attempt of a call.
 _POLL, _ATTEMPT = 0.5, 20.0
 # What a call ends with whose chief is away, is being ended, or had an error that ends it.
@@ -200,6 +201,8 @@ class _Servicer(OracleServicer):
         key = request.trial.trial_id
         if key in self.oracle.end_order:  # told twice, for the answer was lost
             return self._answer(super().EndTrial, request, context)
+        reason = dict(context.invocation_metadata()).get(_REASON, b"").decode()
+        self.oracle.reasons[key] = reason
         answer = self._answer(super().EndTrial, request, context, key)
         with self._caught(context):
             self._on_trial_end(self.oracle.trials[key])
@@ -255,7 +258,7 @@ class Client(OracleClient):
         channel = grpc.insecure_channel(address(), options)
         stub = protos.get_service_grpc().OracleStub(channel)
         self.stub = _PatientStub(stub, self.tuner_id, timeout, is_over)
-        self._get_trial = protos.get_service().GetTrialRequest
+        self._messages = protos.get_service()
 
     def create_trial(self, tuner_id: str) -> Trial:
         try:
@@ -266,15 +269,21 @@ class Client(OracleClient):
             time.sleep(_IDLE)
         return trial
 
+    def end_trial(self, trial: Trial) -> None:
+        request = self._messages.EndTrialRequest(trial=trial.to_proto())
+        # What comes with a call must be short.
+        self.stub.EndTrial(request, reason=(trial.message or "")[:1000])
+
     @contextlib.contextmanager
     def heard(self, trial_id: str, *, every: float) -> Iterator[Callable[[], bool]]:
         """Lets the chief know of a trial's worker; gives what tells whether it still is its own."""
         is_over, is_lost = threading.Event(), threading.Event()
+        request = self._messages.GetTrialRequest(trial_id=trial_id)
 
         def call() -> None:
             while not is_over.wait(min(every, 10.0)):
                 try:
-                    self.stub.once("GetTrial", self._get_trial(trial_id=trial_id))
+                    self.stub.once("GetTrial", request)
                 except grpc.RpcError as error:
                     # A chief that is away may come back while we train.
                     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
@@ -299,20 +308,23 @@ class _PatientStub:
         self._stub, self._timeout, self._is_over = stub, timeout, is_over
         self._metadata = ((_WHO, tuner_id),)
 
-    def once(self, name: str, request: Any) -> Any:
+    def once(self, name: str, request: Any, reason: str | None = None) -> Any:
         """One attempt."""
+        metadata = self._metadata
+        if reason:
+            metadata = (*metadata, (_REASON, reason.encode()))
         call = getattr(self._stub, name)
         seconds = min(_ATTEMPT, self._timeout)
-        return call(request, timeout=seconds, wait_for_ready=True, metadata=self._metadata)
+        return call(request, timeout=seconds, wait_for_ready=True, metadata=metadata)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(request: Any, **options: Any) -> Any:
+        def call(request: Any, reason: str | None = None, **options: Any) -> Any:
             begun = time.monotonic()
             while True:
                 if self._is_over():
                     raise _OverError("The search is over")
                 try:
-                    return self.once(name, request)
+                    return self.once(name, request, reason)
                 except grpc.RpcError as error:
                     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                         raise TrialLostError(error.details()) from error

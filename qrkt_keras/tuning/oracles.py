@@ -19,7 +19,7 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,6 @@ class _Lasting:
     is_shared = False
     # Whether nothing was left to draw.
     _is_exhausted = False
-    reason_of: Callable[[str], str] = staticmethod(lambda trial_id: "")
 
     @keras_tuner.synchronized
     def create_trial(self, tuner_id: str) -> Trial:
@@ -90,7 +89,7 @@ class _Lasting:
         if trial.trial_id in self.end_order:
             return  # told twice, for the answer was lost
         if trial.status == "FAILED" and not trial.message:
-            trial.message = self.reason_of(trial.trial_id)  # it does not travel between machines
+            trial.message = self.reasons.get(trial.trial_id, "")
         super().end_trial(trial)
 
     def is_over(self) -> bool:
@@ -248,6 +247,15 @@ class _Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
             if not self._looks_again:
                 return found
 
+    def _remove_completed_brackets(self) -> None:
+        # Not before its last trials have ended: what fails of them is replaced.
+        self._brackets = [one for one in self._brackets if not self._is_completed(one)]
+
+    def _is_completed(self, bracket: dict[str, Any]) -> bool:
+        number, last = bracket["bracket_num"], bracket["rounds"][-1]
+        is_full = len(last) == self._get_size(number, len(bracket["rounds"]) - 1)
+        return is_full and all(self.trials[one["id"]].status == "COMPLETED" for one in last)
+
     def _random_trial(self, trial_id: str, bracket: dict[str, Any]) -> dict[str, Any]:
         found = super()._random_trial(trial_id, bracket)
         if found["status"] != "RUNNING":
@@ -303,7 +311,6 @@ def make_oracle(
     seed: int,
     epochs: int,
     is_shared: bool = False,
-    reason_of: Callable[[str], str] = lambda trial_id: "",
 ) -> keras_tuner.Oracle:
     """The oracle of a search.
 
@@ -315,7 +322,6 @@ def make_oracle(
         seed: Of what is drawn.
         epochs: Of a whole training, for Hyperband.
         is_shared: Whether several workers ask it.
-        reason_of: Tells why a trial failed that a worker ended.
     """
     options: dict[str, Any] = {
         "objective": keras_tuner.Objective(objective, OBJECTIVES[objective]),
@@ -336,7 +342,9 @@ def make_oracle(
         options["num_initial_points"] = max(_LEAST_RANDOM, share)
     oracle = _ORACLES[tuner](**options)
     oracle.max_trials = max_trials
-    oracle.is_shared, oracle.reason_of = is_shared, reason_of
+    oracle.is_shared = is_shared
+    # Why trials failed that workers end, for KerasTuner's messages do not bring it.
+    oracle.reasons = {}
     oracle.verbose = 0
     return oracle
 

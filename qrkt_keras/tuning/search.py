@@ -172,7 +172,6 @@ def search(
             seed=seed,
             epochs=hypermodel.recipe.epochs,
             is_shared=role is not None,
-            reason_of=lambda key: trial_process.read_result(_folder(folder, key)).get("error", ""),
         )
         searcher = _Searcher(
             oracle,

@@ -228,11 +228,16 @@ def test_a_silent_worker_loses_its_trial_and_is_told_so(chief, monkeypatch):
     taken = other.create_trial("w2")
     assert taken.trial_id == lost.trial_id
     finish(other, taken)
+    # The reason of a failure comes along, and what a budget rejects does not count here either.
+    failed = other.create_trial("w2")
+    failed.status, failed.message = "FAILED", "over budget: größer"
+    other.end_trial(failed)
+    assert chief.trials[failed.trial_id].message == "over budget: größer"
     finish(other, other.create_trial("w2"))
     assert other.create_trial("w2").status == "STOPPED"
     chief.thread.join(20)
     assert not chief.thread.is_alive() and not chief.errors
-    assert sorted(chief.seen) == ["0", "1", "2"]
+    assert sorted(chief.seen) == ["0", "1", "2", "3"]
 
 
 def test_an_error_on_the_chief_ends_it(chief, monkeypatch):

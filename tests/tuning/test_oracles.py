@@ -170,6 +170,22 @@ def test_a_failed_configuration_is_replaced_at_all_of_its_rounds(tmp_path):
     assert [values["tuner/trial_id"] for values in chosen] == [other.trial_id, "0007", "0006"]
 
 
+def test_what_fails_at_last_is_replaced_while_others_are_at_work(tmp_path):
+    made = oracle(tmp_path, "hyperband", max_trials=None, is_shared=True)
+    for number in range(9):
+        end(made, made.create_trial("a"), number / 10)
+    for _ in range(3):
+        end(made, made.create_trial("a"), 0.9)
+    last = made.create_trial("a")
+    assert last.hyperparameters.values["tuner/epochs"] == 9
+    other = made.create_trial("b")  # of the next bracket
+    assert other.hyperparameters.values["tuner/bracket"] == 1
+    end(made, last, message="diverged: at last")
+    again = made.create_trial("a").hyperparameters.values
+    # Another configuration of the first bracket, which alone begins with one epoch.
+    assert (again["tuner/epochs"], again["tuner/initial_epoch"]) == (1, 0)
+
+
 def test_workers_keep_their_trials_when_the_chief_is_restarted(tmp_path):
     before = oracle(tmp_path, is_shared=True, max_trials=3)
     mine, other = before.create_trial("w1"), before.create_trial("w2")
@@ -190,9 +206,38 @@ def test_workers_keep_their_trials_when_the_chief_is_restarted(tmp_path):
     assert not after.tuner_ids
 
 
-def test_reasons_that_do_not_travel_are_asked_for(tmp_path):
-    made = oracle(tmp_path, reason_of=lambda key: f"over budget: {key}")
+def test_reasons_that_do_not_travel_are_told_otherwise(tmp_path):
+    made = oracle(tmp_path)
     trial = made.create_trial("t")
+    made.reasons[trial.trial_id] = "over budget: large"
     trial.status, trial.message = "FAILED", None  # as KerasTuner's messages bring it
     made.end_trial(trial)
-    assert made.trials[trial.trial_id].message == f"over budget: {trial.trial_id}"
+    assert made.trials[trial.trial_id].message == "over budget: large"
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_workers_at_once(tuner, tmp_path):
+    """Three workers, of which one is always behind, and one is lost now and then."""
+    limit = 12 if tuner in ("random", "bayesian") else None
+    space = FEW if tuner == "grid" else SPACE
+    made = oracle(tmp_path, tuner, space=space, max_trials=limit, is_shared=True)
+    workers, held, steps = ("a", "b", "c"), {}, 0
+    while workers:
+        steps += 1
+        assert steps < 2000
+        for who in workers:
+            trial = made.create_trial(who)
+            if trial.status == "STOPPED":
+                workers = tuple(one for one in workers if one != who)
+            elif trial.status == "RUNNING":
+                held[who] = trial
+        if steps % 7 == 0 and "b" in held:
+            made.release("b")
+            del held["b"]
+        for who in [who for who in held if who != "c" or steps % 3 == 0]:
+            trial = held.pop(who)
+            end(made, trial, score=int(trial.trial_id) * 37 % 100 / 100)
+    assert not made.ongoing_trials and not made.tuner_ids and made.is_over()
+    assert {trial.status for trial in made.trials.values()} == {"COMPLETED"}
+    assert len(made.end_order) == len(set(made.end_order)) == len(made.trials)
+    assert len(made.trials) == {"grid": 4, "hyperband": 9 + 3 + 1 + 5 + 2 + 3}.get(tuner, limit)

@@ -41,7 +41,7 @@ MAX_TRIALS = 20
 
 # KerasTuner's own files, in a folder of their own.
 _STATE = "state"
-# Written by a chief when the search is over, for workers that come late.
+# Written by a chief when the search is over, for workers that come late, until it goes on.
 _OVER = "over.json"
 # All that a search writes, beside its trials' folders.
 _OWN = (SEARCH, TRIALS, _STATE, BEST, _OVER, *REPORTS)
@@ -242,7 +242,7 @@ class _Searcher(BaseTuner):
             super().__init__(oracle, directory=str(folder), project_name=_STATE)
         if role == distributed.WORKER:
             self.oracle = distributed.Client(
-                oracle, timeout=shared["timeout"], is_over=(folder / _OVER).exists
+                oracle, timeout=shared["timeout"], is_over=lambda: _is_over(folder, oracle)
             )
 
     # KerasTuner's own state is the oracle's alone, and is the chief's.
@@ -268,7 +268,7 @@ class _Searcher(BaseTuner):
         self._console.print(f"chief at {address}: waiting for workers")
         (self._folder / _OVER).unlink(missing_ok=True)
         distributed.serve(self.oracle, address, on_trial_end=self._said, **self._shared)
-        write_json(self._folder / _OVER, {"trials": len(self.oracle.trials)})
+        write_json(self._folder / _OVER, {"max_trials": self.oracle.max_trials})
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains a trial, and returns its scores by the names of objectives."""
@@ -432,6 +432,15 @@ class _Searcher(BaseTuner):
             worker=facts.get("worker", ""),
             folder=folder.relative_to(self._folder).as_posix(),
         )
+
+
+def _is_over(folder: Path, oracle: keras_tuner.Oracle) -> bool:
+    """Whether a chief has ended a search of as many trials."""
+    try:
+        told = json.loads((folder / _OVER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return told["max_trials"] == oracle.max_trials
 
 
 def _short(value: Any) -> str:

@@ -117,6 +117,8 @@ def test_a_worker_and_the_chief_are_killed_and_started_again(cluster, tmp_path):
     assert sorted(ended(said)) == [1, 2, 3, 4]
     assert zoo.from_preset(folder / "best").count_params() == result.best.parameters
     assert (folder / "report.html").exists()
+    # One that comes late needs no chief to know that it is over.
+    assert "val_auc" in finished(cluster("w3"), 60)
 
 
 def test_nobody_waits_for_ever(tmp_path, monkeypatch):

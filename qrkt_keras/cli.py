@@ -1051,7 +1051,6 @@ _FIRST_SPACE = (
     "num_encoder_blocks=0",
     "num_ode_blocks=1",
     "num_ansatz_layers=1",
-    "hidden_dim=8..16:4",
 )
 
 

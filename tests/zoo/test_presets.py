@@ -139,7 +139,7 @@ class TestThePackagedOnes:
 
     def test_list(self):
         assert "qvit_rk4_digits" in zoo.list_presets()
-        assert zoo.list_presets("qvit*_digits") == ("qvit_rk4_digits",)
+        assert zoo.list_presets("qvit*_digits") == ("qvit_rk4_digits", "qvit_tuned_digits")
         assert zoo.list_presets("*no-such-thing*") == ()
         solvers = {"rk1", "rk2", "rk3", "rk4", "rk4_enhanced", "rk2_learned", "rk2_gated"}
         for name in ("mnist", "cifar10", "cifar100", "imagenet"):

@@ -91,6 +91,7 @@ class _Lasting:
         if trial.status == "FAILED" and not trial.message:
             trial.message = self.reasons.get(trial.trial_id, "")
         super().end_trial(trial)
+        self._after_end(self.trials[trial.trial_id])
 
     def is_over(self) -> bool:
         """Whether all trials have ended that there may be."""
@@ -144,7 +145,7 @@ class _Lasting:
                     self.tuner_ids.add(tuner_id)
 
     def _after_end(self, trial: Trial) -> None:
-        """What else is to be done when a trial has ended; done twice, it is as done once."""
+        """What else is to be done when a trial has ended; again when the state is read."""
 
 
 class _Random(_Lasting, keras_tuner.oracles.RandomSearchOracle):
@@ -223,6 +224,12 @@ class _Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
 class _Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
     """Many configurations for few epochs, of which the better ones go on."""
 
+    def __init__(self, **options: Any) -> None:
+        # How many configurations there are for a bracket whose round the space does not fill.
+        self._caps: dict[str, int] = {}
+        self._looks_again = False
+        super().__init__(**options)
+
     def _limit(self) -> int | None:
         # What is replaced again and again ends the search: its configurations fail all, or a budget
         # leaves next to nothing of the space.
@@ -233,12 +240,6 @@ class _Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
         if refused > _MOST_REJECTED * planned or len(failed) - refused > planned:
             return len(self.trials)
         return super()._limit()
-
-    def __init__(self, **options: Any) -> None:
-        # How many configurations there are for a bracket whose round the space does not fill.
-        self._caps: dict[str, int] = {}
-        self._looks_again = False
-        super().__init__(**options)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         while True:
@@ -275,12 +276,6 @@ class _Hyperband(_Lasting, keras_tuner.oracles.HyperbandOracle):
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self._caps = state["caps"]
-
-    @keras_tuner.synchronized
-    def end_trial(self, trial: Trial) -> None:
-        super().end_trial(trial)
-        self._after_end(self.trials[trial.trial_id])
-        self.save()
 
     def _after_end(self, trial: Trial) -> None:
         if trial.status != "FAILED":

@@ -482,7 +482,7 @@ def _scale(dimension: Dimension, trials: Sequence[TrialRow]) -> _Scale:
         ticks = []
         step = dimension.step or (1 if dimension.kind == "int" else None)
         if step and not dimension.log and high - low <= _MOST_TICKS * step:
-            ticks = [low + k * step for k in range(math.floor((high - low) / step + 1e-9) + 1)]
+            ticks = dimension.stepped()
         scale = _range_scale(_wrapped(name), there, low, high, log=dimension.log, ticks=ticks)
     if len(there) == len(trials):
         return scale

@@ -374,7 +374,7 @@ class _Searcher(BaseTuner):
         write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
         has_best = self._write_best(result)
         write_report(result)
-        if may_train and not has_best and result.best is not None:
+        if may_train and self._folds is not None and result.best is not None and not has_best:
             self._train_best(result.best)
             if self._write_best(result):
                 write_report(result)
@@ -395,8 +395,6 @@ class _Searcher(BaseTuner):
 
     def _train_best(self, best: TrialRow) -> None:
         """Trains the best trial on the usual split, where it was judged by folds."""
-        if self._folds is None:
-            return
         self._console.print(f"trial {best.number} once more, on the usual split")
         folder = self._folder / best.folder / _REFIT
         if "error" in trial_process.read_result(folder):

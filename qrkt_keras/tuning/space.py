@@ -158,10 +158,14 @@ class Dimension:
         )
 
     def stepped(self) -> list[Any]:
-        """The values of a range with steps, both bounds included where the steps meet them."""
+        """The values of a range with steps, both bounds included where the steps meet them.
+
+        Integers have steps of 1 if none are given.
+        """
+        step = self.step or 1
         # Their number is rounded down; that a step is no binary fraction must not cost the last.
-        steps = math.floor((self.high - self.low) / self.step + 1e-9)
-        values = [self.low + index * self.step for index in range(steps + 1)]
+        steps = math.floor((self.high - self.low) / step + 1e-9)
+        values = [self.low + index * step for index in range(steps + 1)]
         return values if self.kind == "int" else [round(value, 12) for value in values]
 
     def kept(self) -> list[Any]:

@@ -3,8 +3,8 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.decomposition import PCA
+from support.pictures import count, pixels
 
 from qrkt_keras.analysis import (
     DataLoss,
@@ -560,16 +560,6 @@ def test_nothing_is_shown_unasked(loss, plane, capsys):
 ORANGE, GREY = (213, 94, 0), (221, 221, 221)
 X, Y = np.linspace(-8, 8, 9), np.linspace(-6, 6, 7)
 BOWL = 0.1 + X**2 + 2 * Y[:, None] ** 2
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        return np.asarray(image.convert("RGB")).astype(int)
-
-
-def count(picture, colour):
-    return int((np.abs(picture - colour).sum(axis=-1) < 6).sum())
 
 
 @pytest.fixture

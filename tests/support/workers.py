@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Waits for what must become true."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
 
 
 def tf_configs(num: int = 2) -> list[str]:

@@ -3,8 +3,8 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import auc, roc_curve
+from support.pictures import count, pixels
 
 from qrkt_keras.training import (
     comparison_picture,
@@ -24,16 +24,6 @@ HISTORY = {
     "val_accuracy": [0.3, 0.6, 0.7],
 }
 BLUE, ORANGE, DARK = (0, 114, 178), (213, 94, 0), (68, 68, 68)
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        return np.asarray(image.convert("RGB")).astype(int)
-
-
-def count(picture, colour):
-    return int((np.abs(picture - colour).sum(axis=-1) < 6).sum())
 
 
 def test_the_history_shows_both_curves_and_the_best_epoch(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.workers import wait_until
 
 from qrkt_keras import zoo
 from qrkt_keras.training import read_checkpoint
@@ -60,13 +61,6 @@ def cluster(tmp_path):
     for process in started:
         process.kill()
         process.wait()
-
-
-def wait_until(condition, seconds=120):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 def training(folder):

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from support.workers import wait_until
 
 from qrkt_keras import zoo
 from qrkt_keras.training import read_checkpoint
@@ -41,13 +41,6 @@ def start():
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_until(condition, seconds=120):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
 
 
 def trains(folder, number):

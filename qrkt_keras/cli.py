@@ -1137,7 +1137,8 @@ def tune(
     max_seconds: Annotated[
         float | None,
         typer.Option(
-            min=1, help="Seconds that a trial may train; one that would take longer is stopped."
+            min=1,
+            help="Seconds that a trial may train; one that takes longer, or would, is stopped.",
         ),
     ] = None,
     recipe_source: RecipeSource = None,
@@ -1156,6 +1157,10 @@ def tune(
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue the search in the folder, if there is one."),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="With --resume, run trials again that failed."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the search in the folder.")
@@ -1185,15 +1190,15 @@ def tune(
     """Search for a model's best arguments and recipe.
 
     Every trial is trained in a process and a folder of its own. The search's folder gets the best
-    model as a preset, a table of all trials, and a report to be opened in a browser. Without
-    options it is a first look: 8 trials of 20 epochs of small QViTs on digits.
+    model as a preset, a table of all trials, and a report to be opened in a browser. Where
+    nothing says what to search it is a first look: 8 trials of 20 epochs of small QViTs on digits.
     """
     reading = _reading(text_column, label_column, split_column, skip_empty, skip_unreadable)
     _check_data(data, of_preset=False)
     asked = {"model": model, "data": data, "tuner": tuner, "objective": objective, "vary": vary}
     asked |= {"space": space_file, "set": settings, "recipe": recipe_source, "folds": folds}
-    if not any([*asked.values(), only, epochs, max_trials]):
-        epochs, max_trials = _FIRST_LOOK["epochs"], _FIRST_LOOK["max_trials"]
+    if not any([*asked.values(), only, epochs]):
+        epochs, max_trials = _FIRST_LOOK["epochs"], max_trials or _FIRST_LOOK["max_trials"]
         asked["vary"] = vary = list(_FIRST_SPACE)
     options = asked | {"max_trials": max_trials, **reading, "only": only, "epochs": epochs}
     options |= {"max_params": max_params, "max_qubits": max_qubits, "fits": fits}
@@ -1258,6 +1263,7 @@ def tune(
                 folds=folds,
                 seed=seed,
                 resume=resume,
+                retry_failed=retry_failed,
                 overwrite=overwrite,
                 progress=not quiet,
                 command=command,

@@ -63,6 +63,9 @@ def test_without_options_it_is_a_first_look(jobs, in_empty_folder):
     folder = in_empty_folder / "runs" / "tune_qvit_rk4_digits"
     assert "qrkt evaluate runs/tune_qvit_rk4_digits/best" in text
     assert (folder / "report.html").is_file() and zoo.read_preset(folder / "best").data == "digits"
+    # It can be continued as any other.
+    run("--max-trials", 10, "--resume")
+    assert len(jobs) == 10
 
 
 def test_what_is_told_is_what_is_searched(jobs, in_empty_folder):

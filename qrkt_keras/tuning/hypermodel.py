@@ -65,8 +65,8 @@ class ZooHyperModel(keras_tuner.HyperModel):
         max_qubits: How many qubits its circuits may have together, as the zoo's tables count.
         processor: Name of a processor of `hardware.list_processors()`, which must hold each of its
             circuits, see `hardware.fits`.
-        max_seconds: How long a trial may train; one that would take longer, as its first epochs
-            tell, is stopped.
+        max_seconds: How long a trial may train, all folds together; one that takes longer, or
+            would, as its first three epochs tell, is stopped.
 
     Raises:
         ValueError: If the space or an argument has a name that the model does not know, or a budget

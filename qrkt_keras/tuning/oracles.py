@@ -19,7 +19,7 @@ import functools
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,24 @@ class _Lasting:
         self._retry_queue.append(trial.trial_id)
         self.save()
         return trial.trial_id
+
+    def failed(self) -> list[str]:
+        """Trials that failed, but for those that a budget refused."""
+        return [
+            key
+            for key, trial in self.trials.items()
+            if trial.status == "FAILED" and not is_rejected(trial)
+        ]
+
+    def retry(self, keys: Sequence[str]) -> None:
+        """Gives out trials again that have ended, before any others."""
+        self.end_order = [key for key in self.end_order if key not in keys]
+        self._retry_queue += reversed(keys)
+        # Killed before its trial is written, a trial has ended as before, see `reload`.
+        self.save()
+        for key in keys:
+            self.trials[key].status, self.trials[key].message = "RUNNING", None
+            self._save_trial(self.trials[key])
 
     def get_state(self) -> dict[str, Any]:
         return super().get_state() | {"is_exhausted": self._is_exhausted}

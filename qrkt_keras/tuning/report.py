@@ -42,9 +42,16 @@ _MOST_TICKS = 8
 # Where a line goes that has no value of a dimension; values are from 0 to 1.
 _ABSENT, _DASH = -0.14, "–"
 
-_PICTURES = ("objective", "parallel_coordinates", "parameters")
+# Names and titles.
+_PICTURES = {
+    "objective": "The best so far",
+    "parallel_coordinates": "Values of each trial",
+    "parameters": "Score against parameters",
+}
 # All that a report is, in a search's folder.
 REPORTS = (REPORT, TENSORBOARD, *(f"{name}.png" for name in _PICTURES))
+# Of a picture, and of a page by CSS.
+_DPI, _CSS_DPI = 150, 96
 _STATUSES = ("completed", "running", "failed", "rejected")
 
 
@@ -87,7 +94,7 @@ def write_report(result: SearchResult) -> Path:
         data = _png(figure)
         with atomic_write(path) as file:
             file.write(data)
-        pictures.append((alt, data))
+        pictures.append((_PICTURES[path.stem], alt, data))
     with atomic_folder(folder / TENSORBOARD, replace=True) as logs:
         _write_tensorboard(result, dimensions, logs)
     page = _page(result, search, dimensions, pictures)
@@ -722,7 +729,7 @@ def _figure(width: float, height: float) -> Figure:
     # The object interface: no window system, no global state.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def _png(figure: Figure) -> bytes:
@@ -813,6 +820,7 @@ _FACTS = (
     ("seed", "seed"),
     ("max_params", "parameters at most"),
     ("max_qubits", "qubits at most"),
+    ("max_seconds", "seconds at most"),
     ("processor", "processor"),
 )
 
@@ -839,11 +847,11 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .faint { color: var(--faint); }
 pre { background: var(--back); border: 1px solid var(--line); border-radius: .4rem;
   padding: .6rem .8rem; margin: .6rem 0 0; overflow-x: auto; font-size: .85rem; }
-figure { margin: 1rem 0; }
+figure { margin: 2.2rem 0 0; }
+figcaption { font-size: 1.2rem; font-weight: 700; margin-bottom: .6rem; }
 .scroll { overflow: auto; max-height: 85vh; border: 1px solid var(--line); border-radius: .5rem; }
 figure .scroll { background: #ffffff; max-height: none; }
-img { display: block; width: 100%; min-width: 34rem; max-width: 60rem; height: auto;
-  margin: 0 auto; }
+img { display: block; min-width: 34rem; max-width: 100%; height: auto; margin: 0 auto; }
 table { border-collapse: collapse; font-size: .85rem; width: 100%; }
 th, td { padding: .3rem .6rem; text-align: left; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -882,7 +890,7 @@ def _page(
     result: SearchResult,
     search: Mapping[str, Any],
     dimensions: Sequence[Dimension],
-    pictures: Iterable[tuple[str, bytes]],
+    pictures: Iterable[tuple[str, str, bytes]],
 ) -> str:
     """The report as HTML."""
     title = "Search"
@@ -894,7 +902,7 @@ def _page(
         f"<h1>{_text(title)}</h1>",
         f"<p>{_text(_counts(result))}</p>",
         _best_part(result),
-        *map(_picture, pictures),
+        *itertools.starmap(_picture, pictures),
         _trials_part(result, dimensions),
         _search_part(search, dimensions),
     ]
@@ -956,10 +964,14 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{''.join(told)}</dl>"
 
 
-def _picture(picture: tuple[str, bytes]) -> str:
-    alt, data = picture
+def _picture(title: str, alt: str, data: bytes) -> str:
     source = f"data:image/png;base64,{b64encode(data).decode()}"
-    return f'<figure>{_scrolled("Picture")}<img alt="{_text(alt)}" src="{source}"></div></figure>'
+    # All at one scale; a PNG's width is the first number of its header.
+    width = round(int.from_bytes(data[16:20], "big") * _CSS_DPI / _DPI)
+    return (
+        f"<figure><figcaption>{title}</figcaption>{_scrolled(title)}"
+        f'<img alt="{_text(alt)}" width="{width}" src="{source}"></div></figure>'
+    )
 
 
 def _scrolled(label: str) -> str:

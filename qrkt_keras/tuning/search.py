@@ -67,6 +67,7 @@ def search(
     folds: int | None = None,
     seed: int = 0,
     resume: bool = False,
+    retry_failed: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     command: str | None = None,
@@ -84,7 +85,7 @@ def search(
 
     A search that was killed or interrupted is continued by the same call with `resume=True`:
     finished trials stay, the one that was running goes on where it was. `max_trials` may be more
-    then.
+    then, and with `retry_failed=True` those go on too that failed for a reason that is gone.
 
     At the end, and after an interrupt, `output_dir` has the best trial's model as the preset
     `best`, `trials.json`, the report `report.html` with its pictures, and `tensorboard/` with the
@@ -105,6 +106,8 @@ def search(
         folds: Into how many folds each trial's examples are dealt; its score is their mean then.
         seed: Of what is drawn. Weights and batches have the recipe's.
         resume: Whether to continue the search in `output_dir`, if there is one.
+        retry_failed: Whether trials of the search that is continued are run again if they failed.
+            What a budget refused is not; nor may it be Hyperband's, which replaces what fails.
         overwrite: Whether to replace the search in `output_dir`, if there is one.
         progress: Whether to show how far it is.
         command: What is recorded in the best preset as the command that made it.
@@ -145,10 +148,15 @@ def search(
         raise ValueError(
             "A search is either continued or replaced. Received: resume=True, overwrite=True"
         )
+    if retry_failed and (not resume or tuner == "hyperband"):
+        raise ValueError(
+            "Trials that failed are run again where a search is continued (resume=True, --resume), "
+            "but not Hyperband's, which has replaced them by others. "
+            f"Received: retry_failed=True, resume={resume}, tuner={tuner!r}"
+        )
     role = distributed.role(is_distributed)
     told = _told(hypermodel, tuner, objective, folds, seed)
     hypermodel.examples.arrays("train")  # a data set that is not there stops us here
-    shared = {"worker_timeout": worker_timeout, "timeout": timeout}
     if role == distributed.WORKER:
         distributed.wait_for(folder / SEARCH, timeout)
         _check_kept(folder, told)
@@ -173,18 +181,18 @@ def search(
             epochs=hypermodel.recipe.epochs,
             is_shared=role is not None,
         )
-        searcher = _Searcher(
-            oracle,
-            hypermodel,
-            folder,
-            objective,
-            folds,
-            command,
-            progress,
-            role,
-            shared,
-            processes,
+        way = _Way(
+            folder=folder,
+            objective=objective,
+            folds=folds,
+            command=command,
+            progress=progress,
+            role=role,
+            worker_timeout=worker_timeout,
+            timeout=timeout,
+            retry_failed=retry_failed,
         )
+        searcher = _Searcher(oracle, hypermodel, way, processes)
         if role == distributed.WORKER:
             searcher.search()
             return read_search(folder)
@@ -216,6 +224,21 @@ def read_search(output_dir: str | os.PathLike[str]) -> SearchResult:
     return SearchResult(objective, tuple(TrialRow(**row) for row in rows), folder)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Way:
+    """How a search is made, as `search` is told."""
+
+    folder: Path
+    objective: str
+    folds: int | None
+    command: str | None
+    progress: bool
+    role: str | None
+    worker_timeout: float
+    timeout: float
+    retry_failed: bool
+
+
 class _Searcher(BaseTuner):
     """KerasTuner's loop over trials; each is a job in `trial_NUMBER/run`."""
 
@@ -223,62 +246,65 @@ class _Searcher(BaseTuner):
         self,
         oracle: keras_tuner.Oracle,
         hypermodel: ZooHyperModel,
-        folder: Path,
-        objective: str,
-        folds: int | None,
-        command: str | None,
-        progress: bool,
-        role: str | None,
-        shared: Mapping[str, float],
+        way: _Way,
         processes: TrialProcesses,
     ) -> None:
-        self._processes = processes
-        self._folder, self._objective, self._folds = folder, objective, folds
-        self._console = Console(highlight=False, markup=False, quiet=not progress)
-        self._progress, self._command = progress, command
-        self._hypermodel, self._role, self._shared = hypermodel, role, shared
+        self._hypermodel, self._way, self._processes = hypermodel, way, processes
+        self._console = Console(highlight=False, markup=False, quiet=not way.progress)
         # Without a hypermodel of its own it does not build models to learn the space.
         with contextlib.redirect_stdout(io.StringIO()):  # where it says that it goes on
-            super().__init__(oracle, directory=str(folder), project_name=_STATE)
-        if role == distributed.WORKER:
+            super().__init__(oracle, directory=str(way.folder), project_name=_STATE)
+        if way.role == distributed.WORKER:
             self.oracle = distributed.Client(
-                oracle, timeout=shared["timeout"], is_over=lambda: _is_over(folder, oracle)
+                oracle, timeout=way.timeout, is_over=lambda: _is_over(way.folder, oracle)
             )
 
     # KerasTuner's own state is the oracle's alone, and is the chief's.
 
     def _get_tuner_fname(self) -> str:
-        return str(self._folder / _STATE / "oracle.json")
+        return str(self._way.folder / _STATE / "oracle.json")
 
     def save(self) -> None:
-        if self._role != distributed.WORKER:
+        if self._way.role != distributed.WORKER:
             self.oracle.save()
 
     def reload(self) -> None:
-        if self._role != distributed.WORKER:
-            self.oracle.reload()
+        if self._way.role == distributed.WORKER:
+            return
+        self.oracle.reload()
+        if self._way.retry_failed:
+            failed = self.oracle.failed()
+            for key in failed:
+                (_folder(self._way.folder, key) / trial_process.RESULT).unlink(missing_ok=True)
+            self.oracle.retry(failed)
 
     def search(self) -> None:
         """Runs trials, or as the chief gives them out, until none is left."""
-        if self._role != distributed.CHIEF:
+        if self._way.role != distributed.CHIEF:
             super().search()
             return
         self.save()
         address = distributed.address()
         self._console.print(f"chief at {address}: waiting for workers")
-        (self._folder / _OVER).unlink(missing_ok=True)
-        distributed.serve(self.oracle, address, on_trial_end=self._said, **self._shared)
-        write_json(self._folder / _OVER, {"max_trials": self.oracle.max_trials})
+        (self._way.folder / _OVER).unlink(missing_ok=True)
+        distributed.serve(
+            self.oracle,
+            address,
+            on_trial_end=self._said,
+            worker_timeout=self._way.worker_timeout,
+            timeout=self._way.timeout,
+        )
+        write_json(self._way.folder / _OVER, {"max_trials": self.oracle.max_trials})
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains a trial, and returns its scores by the names of objectives."""
-        number, folder = _number(trial.trial_id), _folder(self._folder, trial.trial_id)
+        number, folder = _number(trial.trial_id), _folder(self._way.folder, trial.trial_id)
         configuration = self._hypermodel.configuration(trial.hyperparameters)
         told = ", ".join(f"{name}={_short(v)}" for name, v in configuration.values.items())
         self._console.print(f"trial {number}: {told}", soft_wrap=True)
         folder.mkdir(parents=True, exist_ok=True)
         facts = {"values": dict(configuration.values)}
-        if self._role is not None:
+        if self._way.role is not None:
             facts["worker"] = self.tuner_id
         write_json(folder / _FACTS, facts)
         model = self._hypermodel.build(trial.hyperparameters)
@@ -304,28 +330,28 @@ class _Searcher(BaseTuner):
             recipe=configuration.recipe.to_dict(),
             data=hypermodel.examples.data,
             data_options=dict(hypermodel.examples.options),
-            objective=self._objective,
+            objective=self._way.objective,
             features=hypermodel.features,
-            folds=self._folds,
+            folds=self._way.folds,
             until=None if until is None else int(until),
             max_seconds=hypermodel.max_seconds,
-            continues=None if before is None else str(_folder(self._folder, before)),
-            command=self._command and f"{self._command}  # trial {_number(trial.trial_id)}",
-            progress=self._progress,
+            continues=None if before is None else str(_folder(self._way.folder, before)),
+            command=self._way.command and f"{self._way.command}  # trial {_number(trial.trial_id)}",
+            progress=self._way.progress,
         )
 
     @contextlib.contextmanager
     def _heard(self, trial: Trial) -> Iterator[Any]:
         """Lets a worker's chief hear of it; gives what tells whether the trial is still ours."""
-        if self._role is None:
+        if self._way.role is None:
             yield lambda: True
             return
-        with self.oracle.heard(trial.trial_id, every=self._shared["worker_timeout"] / 6) as ours:
+        with self.oracle.heard(trial.trial_id, every=self._way.worker_timeout / 6) as ours:
             yield ours
 
     def _try_run_and_update_trial(self, trial, *arguments, **options):
         """As KerasTuner's, with one line for a reason instead of a traceback."""
-        folder = _folder(self._folder, trial.trial_id)
+        folder = _folder(self._way.folder, trial.trial_id)
         try:
             self._run_and_update_trial(trial, *arguments, **options)
             trial.status = "COMPLETED"
@@ -347,34 +373,34 @@ class _Searcher(BaseTuner):
             return  # it is another worker's
         with contextlib.suppress(TrialLostError):
             super().on_trial_end(trial)
-        if self._role is None:
+        if self._way.role is None:
             self._said(trial)
 
     def _said(self, trial: Trial) -> None:
         """Keeps what is known of all trials, and says which is the best."""
         result = self.result()
-        write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
-        if self._role == distributed.CHIEF:
+        write_json(self._way.folder / TRIALS, [row.to_dict() for row in result.trials])
+        if self._way.role == distributed.CHIEF:
             row = next(row for row in result.trials if row.number == _number(trial.trial_id))
-            told = row.reason or f"{self._objective} {row.score}"
+            told = row.reason or f"{self._way.objective} {row.score}"
             self._console.print(f"trial {row.number}, {row.worker}: {told}", soft_wrap=True)
         if result.best is not None:
             best = f"{result.best.score:.4f}, trial {result.best.number}"
-            self._console.print(f"  best {self._objective} so far {best}")
+            self._console.print(f"  best {self._way.objective} so far {best}")
 
     def result(self) -> SearchResult:
         """All trials, as they stand."""
         keys = sorted(self.oracle.trials, key=_number)
         rows = tuple(self._row(self.oracle.trials[key]) for key in keys)
-        return SearchResult(self._objective, rows, self._folder)
+        return SearchResult(self._way.objective, rows, self._way.folder)
 
     def report(self, *, may_train: bool = True) -> SearchResult:
         """Writes the best preset and the report."""
         result = self.result()
-        write_json(self._folder / TRIALS, [row.to_dict() for row in result.trials])
+        write_json(self._way.folder / TRIALS, [row.to_dict() for row in result.trials])
         has_best = self._write_best(result)
         write_report(result)
-        if may_train and self._folds is not None and result.best is not None and not has_best:
+        if may_train and self._way.folds is not None and result.best is not None and not has_best:
             self._train_best(result.best)
             if self._write_best(result):
                 write_report(result)
@@ -384,19 +410,19 @@ class _Searcher(BaseTuner):
         """Copies the best trial's model as a preset, if there is one; another's is removed."""
         source = None
         if result.best is not None:
-            part = RUN if self._folds is None else f"{_REFIT}/{RUN}"
-            source = self._folder / result.best.folder / part / PRESET
+            part = RUN if self._way.folds is None else f"{_REFIT}/{RUN}"
+            source = self._way.folder / result.best.folder / part / PRESET
         if source is None or not source.is_dir():
-            shutil.rmtree(self._folder / BEST, ignore_errors=True)
+            shutil.rmtree(self._way.folder / BEST, ignore_errors=True)
             return False
-        with atomic_folder(self._folder / BEST, replace=True) as beside:
+        with atomic_folder(self._way.folder / BEST, replace=True) as beside:
             shutil.copytree(source, beside, dirs_exist_ok=True)
         return True
 
     def _train_best(self, best: TrialRow) -> None:
         """Trains the best trial on the usual split, where it was judged by folds."""
         self._console.print(f"trial {best.number} once more, on the usual split")
-        folder = self._folder / best.folder / _REFIT
+        folder = self._way.folder / best.folder / _REFIT
         if "error" in trial_process.read_result(folder):
             (folder / trial_process.RESULT).unlink()  # it is worth another attempt
         key = next(key for key in self.oracle.trials if _number(key) == best.number)
@@ -410,7 +436,7 @@ class _Searcher(BaseTuner):
             self._console.print(f"  no preset was made: {outcome['error']}", style="yellow")
 
     def _row(self, trial: Trial) -> TrialRow:
-        folder = _folder(self._folder, trial.trial_id)
+        folder = _folder(self._way.folder, trial.trial_id)
         path = folder / _FACTS
         facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         outcome = trial_process.read_result(folder)
@@ -428,7 +454,7 @@ class _Searcher(BaseTuner):
             seconds=outcome.get("seconds"),
             ended=None if status == "running" else outcome.get("ended"),
             worker=facts.get("worker", ""),
-            folder=folder.relative_to(self._folder).as_posix(),
+            folder=folder.relative_to(self._way.folder).as_posix(),
         )
 
 

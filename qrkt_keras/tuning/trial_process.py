@@ -80,7 +80,7 @@ class TrialJob:
         features: What a GAN's images are measured by, see `zoo.feature_network_for`.
         folds: Into how many folds the examples are dealt, if they are.
         until: After how many epochs it pauses, if it does.
-        max_seconds: How long it may train.
+        max_seconds: How long it may train, all folds together.
         continues: Folder of the trial whose training it continues, if it does.
         command: That of the search, to be recorded in the preset.
         progress: Whether to show how far it is.
@@ -263,7 +263,7 @@ def train(job: TrialJob) -> dict[str, Any]:
         "until": job.until,
     }
     if job.max_seconds is not None:
-        options["callbacks"] = [_TimeBudget(job.max_seconds / (job.folds or 1))]
+        options["callbacks"] = [_TimeBudget(job.max_seconds, job.folds or 1)]
     if job.objective == "fid":
         recipe = GANRecipe.from_dict(dict(job.recipe))
         model, scores, result = _train_gan(job, recipe, options)
@@ -294,14 +294,24 @@ def train(job: TrialJob) -> dict[str, Any]:
 
 
 class _TimeBudget(keras.callbacks.Callback):
-    """Stops a training that would take too long, as its first epochs tell."""
+    """Stops a trial that takes too long, or would, as the first epochs of a training tell."""
 
-    def __init__(self, max_seconds: float) -> None:
+    def __init__(self, max_seconds: float, trainings: int) -> None:
         super().__init__()
-        self._max_seconds = max_seconds
+        self._max_seconds, self._trainings = max_seconds, trainings
+        self._begin: float | None = None
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         self._times = [time.monotonic()]
+        if self._begin is None:
+            self._begin = self._times[0]
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
+        if (seconds := time.monotonic() - self._begin) > self._max_seconds:
+            self._refuse(f"{seconds:.3g} s in epoch {self._epoch + 1} of {self.params['epochs']}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._times.append(time.monotonic())
@@ -311,11 +321,13 @@ class _TimeBudget(keras.callbacks.Callback):
         # In the first one the step is compiled.
         first = self._times[1] - self._times[0]
         each = (self._times[-1] - self._times[1]) / (_TIMED_EPOCHS - 1)
-        if (seconds := first + (epochs - 1) * each) > self._max_seconds:
-            raise BudgetError(
-                f"A training may take {self._max_seconds:g} s. "
-                f"Received: {seconds:.0f} s for {epochs} epochs"
-            )
+        seconds = self._trainings * (first + (epochs - 1) * each)
+        if seconds > self._max_seconds:
+            folds = f" in each of {self._trainings} folds" if self._trainings > 1 else ""
+            self._refuse(f"{seconds:.3g} s for {epochs} epochs{folds}")
+
+    def _refuse(self, received: str) -> None:
+        raise BudgetError(f"A trial may train {self._max_seconds:g} s. Received: {received}")
 
 
 def _model(job: TrialJob, recipe: Recipe | GANRecipe) -> keras.Model:

@@ -16,6 +16,7 @@ from scipy.special import softmax
 from qrkt_keras import data, zoo
 from qrkt_keras.training import TrainingInterrupted, classification_scores, fit
 from qrkt_keras.tuning import SearchError, Space, ZooHyperModel, read_search, search, trial_process
+from qrkt_keras.tuning.results import BudgetError
 
 # The package has a function of the module's name.
 module = sys.modules["qrkt_keras.tuning.search"]
@@ -225,6 +226,36 @@ def test_failing_trials_end_no_search(jobs, tmp_path, capsys):
     assert again.trials == result.trials and len(jobs.done) == 5
 
 
+@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian"])
+def test_what_failed_is_run_again_when_asked(tuner, jobs, tmp_path):
+    def fail(number):
+        if number in (1, 2):
+            raise MemoryError("another one's")
+        if number == 4:
+            raise BudgetError("it is too slow")
+
+    jobs.raising = fail
+    options = {"output_dir": tmp_path, "tuner": tuner, "progress": False}
+    before = search(hypermodel(), max_trials=5, **options)
+    assert [trial.number for trial in before.trials if trial.status == "failed"] == [2, 3]
+    jobs.raising = lambda number: None
+    result = search(hypermodel(), max_trials=5, resume=True, retry_failed=True, **options)
+    # These two in their folders, with the values that they had, and nothing else.
+    assert folders(jobs) == [f"trial_{i:03d}" for i in (1, 2, 3, 4, 5, 6, 2, 3)]
+    assert jobs.done[6:] == jobs.done[1:3]
+    statuses = [trial.status for trial in result.trials]
+    assert statuses == ["completed"] * 4 + ["rejected", "completed"]
+    assert [trial.values for trial in result.trials] == [trial.values for trial in before.trials]
+    assert [t.number for t in result.trials if t.reason] == [5]
+    assert json.loads((tmp_path / "trials.json").read_text())[1]["score"] is not None
+    # Nothing is left to be run again, and the search goes on as others do.
+    more = search(hypermodel(), max_trials=6, resume=True, retry_failed=True, **options)
+    assert len(jobs.done) == 9 and len(more.trials) == 7
+    for wrong in ({"resume": False}, {"resume": True, "tuner": "hyperband"}):
+        with pytest.raises(ValueError, match="run again where a search is continued .* Received:"):
+            search(hypermodel(), retry_failed=True, **options | wrong)
+
+
 def test_no_best_where_all_failed(jobs, tmp_path):
     def fail(number):
         raise MemoryError
@@ -362,15 +393,52 @@ def test_an_interrupt_of_the_last_training_leaves_a_report_and_no_other_preset(j
     assert (tmp_path / "best" / "config.json").read_text() == "refit"
 
 
-def test_a_trial_that_would_take_too_long(tmp_path):
-    slow = hypermodel(["hidden_dim=4", "num_heads=1", "solver=rk1"], epochs=100, max_seconds=0.5)
+@pytest.mark.parametrize(
+    "epochs, max_seconds, received",
+    [
+        # Two epochs are too few to tell from, but the first one is too long.
+        (2, 0.1, r"([\d.]+) s in epoch 1 of 2"),
+        (5000, 60, r"([\d.e+]+) s for 5000 epochs"),
+    ],
+)
+def test_a_trial_that_would_take_too_long(tmp_path, epochs, max_seconds, received):
+    dimensions = ["hidden_dim=4", "num_heads=1", "solver=rk1"]
+    slow = hypermodel(dimensions, epochs=epochs, max_seconds=max_seconds)
     result = search(slow, output_dir=tmp_path, max_trials=1, progress=False)
     assert [trial.status for trial in result.trials] == ["rejected"]
     found = re.fullmatch(
-        r"over budget: A training may take 0.5 s. Received: (\d+) s for 100 epochs",
+        rf"over budget: A trial may train {max_seconds} s. Received: {received}",
         result.trials[0].reason,
     )
-    assert float(found[1]) > 0.5
+    assert float(found[1]) > max_seconds
+
+
+def test_the_time_of_a_trial_is_that_of_its_folds(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(trial_process.time, "monotonic", lambda: now)
+
+    def train(budget, first):
+        nonlocal now
+        budget.set_params({"epochs": 10})
+        budget.on_train_begin()
+        for epoch in range(10):
+            budget.on_epoch_begin(epoch)
+            now += 0.5 + first * (epoch == 0)
+            budget.on_train_batch_end(0)
+            budget.on_epoch_end(epoch)
+
+    # 5.5 s for a fold.
+    with pytest.raises(BudgetError, match=r"16 s. Received: 16.5 s for 10 epochs in each of 3 fol"):
+        train(trial_process._TimeBudget(16, 3), first=0.5)
+    assert now == 2.0
+    budget = trial_process._TimeBudget(17, 3)
+    for _ in range(3):
+        train(budget, first=0.5)
+    # The second one begins later than those that were timed tell.
+    budget = trial_process._TimeBudget(11, 2)
+    train(budget, first=0.5)
+    with pytest.raises(BudgetError, match=r"train 11 s. Received: 11.5 s in epoch 2 of 10"):
+        train(budget, first=5)
 
 
 def test_one_search_a_folder_at_a_time(jobs, tmp_path):

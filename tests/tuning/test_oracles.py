@@ -9,6 +9,7 @@ import pytest
 
 from qrkt_keras.tuning import TUNERS, Space
 from qrkt_keras.tuning.oracles import make_oracle
+from qrkt_keras.tuning.results import REJECTED
 
 SPACE = Space(()).overridden(["a=1,2,3,4", "b=1,2,3,4", "c=0..1.0"])
 FEW = Space(()).overridden(["a=1,2", "b=1,2"])
@@ -73,6 +74,35 @@ def test_a_trial_that_ended_is_not_run_again(tuner, tmp_path):
     assert [t.status for t in after.trials.values()] == ["COMPLETED"] * 2
     assert after.create_trial("t").trial_id not in {trial.trial_id}
     assert len(after.end_order) == 2
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian"])
+def test_what_failed_is_given_out_again(tuner, is_killed, tmp_path):
+    before = oracle(tmp_path, tuner)
+    for message in (None, "no memory", f"{REJECTED}too wide", "no data", None):
+        end(before, before.create_trial("t"), message=message)
+    assert before.failed() == ["01", "03"]
+    files = list((tmp_path / "state").glob("trial_*/trial.json"))
+    kept = {file: file.read_bytes() for file in files}
+    before.retry(before.failed())
+    if is_killed:
+        # When the queue was written, and the trials were not: they stay as they are.
+        for file in files:
+            file.write_bytes(kept[file])
+        after = oracle(tmp_path, tuner)
+        assert after.failed() == ["01", "03"] and sorted(after.end_order) == sorted(after.trials)
+        after.retry(after.failed())
+    after = oracle(tmp_path, tuner)
+    assert not after.is_over() and after.failed() == []
+    for key in ("01", "03"):
+        trial = after.create_trial("t")
+        assert trial.trial_id == key
+        assert trial.hyperparameters.values == before.trials[key].hyperparameters.values
+        end(after, trial, 0.7)
+    assert after.create_trial("t").trial_id == "05"
+    assert sorted(after.end_order) == sorted(after.trials)[:-1]
+    assert after.get_best_trials()[0].trial_id in ("01", "03")
 
 
 def test_a_full_disk_leaves_the_state_whole(tmp_path, monkeypatch):

@@ -1218,12 +1218,21 @@ def tune(
         with contextlib.suppress(RuntimeError):  # TensorFlow had begun already
             tf.config.set_visible_devices([], "GPU")
         name = model or "qvit"
-        if name in tuning.FAMILIES:
-            name = tuning.family_preset(name, data)
+        # As the class is called, too.
+        families = {family.replace("_", ""): family for family in tuning.FAMILIES}
+        family = families.get(name.lower().replace("_", "").replace("-", ""))
+        if family is not None:
+            name = tuning.family_preset(family, data)
+        elif name not in _packaged_presets() and not Path(name).exists():
+            raise ValueError(
+                f"--model is a family ({', '.join(tuning.FAMILIES)}), or the name or the folder of "
+                f"a preset, see qrkt list. Received: --model {name}"
+            )
         where, name = _located(name)
         output = output or Path("runs") / f"tune_{name}"
         source = zoo.read_preset(where)
-        space = _space(source.class_name, space_file, vary or [], only=only)
+        arguments = _arguments(settings or [])
+        space = _space(source, arguments, space_file, vary or [], only=only)
         if show_space:
             _console().print(space.table())
             return
@@ -1242,7 +1251,7 @@ def tune(
                 space,
                 data=data,
                 data_options=reading,
-                arguments=_arguments(settings or []),
+                arguments=arguments,
                 recipe=recipe,
                 features=features,
                 max_params=max_params,
@@ -1272,9 +1281,18 @@ def tune(
                 timeout=timeout,
             )
     _say_search(result, quiet=quiet)
+    if result.best is None:
+        raise typer.Exit(1)
 
 
-def _space(class_name: str, file: Path | None, changes: Sequence[str], *, only: bool) -> Space:
+def _space(
+    source: Preset,
+    arguments: Mapping[str, Any],
+    file: Path | None,
+    changes: Sequence[str],
+    *,
+    only: bool,
+) -> Space:
     """What is searched: a family's space or a file's, with changes, or these alone."""
     from qrkt_keras import tuning
 
@@ -1286,7 +1304,8 @@ def _space(class_name: str, file: Path | None, changes: Sequence[str], *, only: 
             )
         return tuning.Space(()).overridden(changes)
     if file is None:
-        space = tuning.default_space(class_name)
+        config = dict(source.config) | arguments
+        space = tuning.default_space(source.class_name, config).without(arguments)
     else:
         text = file.read_text(encoding="utf-8", errors="replace")
         with contextlib.suppress(json.JSONDecodeError):  # which the space complains of

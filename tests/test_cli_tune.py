@@ -68,6 +68,20 @@ def test_without_options_it_is_a_first_look(jobs, in_empty_folder):
     assert len(jobs) == 10
 
 
+@pytest.mark.parametrize(
+    "model, dimension",
+    [("QViT", "patch_stride"), ("patch-qnn", "num_blocks"), ("QRKTGAN", "discriminator_width")],
+)
+def test_a_family_may_be_called_by_its_class(model, dimension):
+    assert dimension in run("--model", model, "--show-space")
+
+
+def test_what_is_set_is_not_drawn(jobs, in_empty_folder):
+    run("--set", "hidden_dim=24", "--tuner", "random", "--max-trials", 3, "--epochs", 1)
+    assert [job.arguments["hidden_dim"] for job in jobs] == [24] * 3
+    assert len({job.arguments["solver"] for job in jobs}) > 1
+
+
 def test_what_is_told_is_what_is_searched(jobs, in_empty_folder):
     text = run(
         "--model", "qvit", "--data", "digits", "--tuner", "grid", *SMALL, "--epochs", 3,
@@ -130,14 +144,16 @@ def test_a_search_that_found_nothing(monkeypatch):
         return trial_process.read_result(Path(job.folder))
 
     monkeypatch.setattr(trial_process.TrialProcesses, "run", fail)
-    text = run("--max-trials", 2, *SMALL)
+    text = run("--max-trials", 2, *SMALL, status=1)
     assert "No trial was completed" in text and "diverged: nan" in text
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--model", "qvat"], "Received: 'qvat'"),
+        (["--model", "qvat"], "is a family .qvit, .* Received: --model qvat"),
+        (["--set", "hidden_dim=8", "--vary", "hidden_dim=8,16"], "either drawn or has one value"),
+        (["--retry-failed"], "where a search is continued .* resume=False"),
         (["--tuner", "best"], "tuner must be one of .* Received: 'best'"),
         (["--objective", "auc"], "objective must be one of"),
         (["--only"], "--only searches what --vary names"),
@@ -162,4 +178,5 @@ def test_a_folder_with_another_search(jobs):
     assert "holds a search already" in run("--max-trials", 1, *SMALL, status=1)
     text = run("--max-trials", 1, *SMALL, "--seed", 1, "--resume", status=1)
     assert "another search" in text and "other seed" in text
+    assert "It was begun by `qrkt tune --vary hidden_dim=4,8 solver=rk1" in " ".join(text.split())
     run("--max-trials", 1, *SMALL, "--seed", 1, "--overwrite")

@@ -46,6 +46,8 @@ _SCHEDULE_FIELDS: dict[str, dict[str, Any]] = {
     "plateau": {"decay_rate": 0.1, "plateau_patience": 10, "min_learning_rate": 0.0},
 }
 SCHEDULES = tuple(_SCHEDULE_FIELDS)
+# Fields of a recipe that belong to one schedule or several, and go with it.
+SCHEDULE_FIELDS = tuple({name: None for fields in _SCHEDULE_FIELDS.values() for name in fields})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,7 +334,7 @@ class Recipe(_Fields):
 
     def _check_schedule(self) -> None:
         own = _SCHEDULE_FIELDS[self.schedule]
-        for name in {name: None for fields in _SCHEDULE_FIELDS.values() for name in fields}:
+        for name in SCHEDULE_FIELDS:
             value = getattr(self, name)
             if value is None and own.get(name) is _REQUIRED:
                 raise ValueError(

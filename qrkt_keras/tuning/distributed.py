@@ -6,9 +6,10 @@ each machine and has "chief" in it on one of them. The chief gives trials out; w
 All see the same folder.
 
 To KerasTuner's protocol this adds: a worker tells again and again that it is at work, and says who
-it is with each call; a chief gives the trial of a silent worker to another one, and refuses the
-silent one when it comes back; calls that are not answered, for the chief is being restarted, are
-made again, for so long; and an error on the chief ends it, instead of leaving its lock behind.
+it is and in which search with each call; a chief refuses the workers of other searches, gives the
+trial of a silent worker to another one, and refuses the silent one when it comes back; calls that
+are not answered, for the chief is being restarted, are made again, for so long; and an error on the
+chief ends it, instead of leaving its lock behind.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ CHIEF, WORKER = "chief", "worker"
 _IP, _PORT = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 _ID = "KERASTUNER_TUNER_ID"
 
-# How calls say which worker makes them, and why a trial failed, of which KerasTuner's say nothing;
-# "-bin" is gRPC's mark for what is not ASCII.
-_WHO, _REASON = "tuner-id", "reason-bin"
+# How calls say which worker makes them, of which search, and why a trial failed, of which
+# KerasTuner's say nothing; "-bin" is gRPC's mark for what is not ASCII.
+_WHO, _WHICH, _REASON = "tuner-id", "search-id", "reason-bin"
 # Seconds between looks at the state of things, and of one attempt of a call.
 _POLL, _ATTEMPT = 0.5, 20.0
 # What a call ends with whose chief is away, is being ended, or had an error that ends it.
@@ -49,6 +50,8 @@ _AGAIN = (
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
 )
+# What a call ends with whose worker belongs to another search.
+_OTHER_SEARCH = grpc.StatusCode.INVALID_ARGUMENT
 # Seconds after which a worker asks again that was told to wait.
 _IDLE = 1.0
 
@@ -119,6 +122,7 @@ def serve(
     on_trial_end: Callable[[Trial], None],
     worker_timeout: float,
     timeout: float,
+    search_id: str = "",
 ) -> None:
     """Gives out an oracle's trials until none is left, and all workers know it.
 
@@ -128,12 +132,13 @@ def serve(
         on_trial_end: Called with each trial that has ended.
         worker_timeout: Seconds of silence after which a worker's trial is given to another one.
         timeout: Seconds to wait for any worker.
+        search_id: What its workers call the search.
 
     Raises:
         WorkersLostError: If no worker came for so long, and trials are left.
         OSError: If the address is taken.
     """
-    servicer = _Servicer(oracle, on_trial_end)
+    servicer = _Servicer(oracle, on_trial_end, search_id)
     # Two chiefs at one port would share the calls.
     options = [("grpc.so_reuseport", 0)]
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=1), options=options)
@@ -171,8 +176,14 @@ def serve(
 class _Servicer(OracleServicer):
     """KerasTuner's, which knows its workers."""
 
-    def __init__(self, oracle: keras_tuner.Oracle, on_trial_end: Callable[[Trial], None]) -> None:
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        on_trial_end: Callable[[Trial], None],
+        search_id: str,
+    ) -> None:
         super().__init__(oracle)
+        self._search_id = search_id
         # When each worker was heard of last.
         self.heard = dict.fromkeys(oracle.tuner_ids, time.monotonic())
         self.error: BaseException | None = None
@@ -198,6 +209,7 @@ class _Servicer(OracleServicer):
         return self._answer(super().GetTrial, request, context, request.trial_id)
 
     def EndTrial(self, request, context):
+        self._refuse_others(context)
         key = request.trial.trial_id
         if key in self.oracle.end_order:  # told twice, for the answer was lost
             return self._answer(super().EndTrial, request, context)
@@ -209,6 +221,7 @@ class _Servicer(OracleServicer):
         return answer
 
     def _answer(self, call, request, context, trial_id=None):
+        self._refuse_others(context)
         who = dict(context.invocation_metadata()).get(_WHO)
         with self._lock, self._caught(context):
             if who is not None:
@@ -221,6 +234,11 @@ class _Servicer(OracleServicer):
                         f"trial {trial_id} was given to another worker than {who}",
                     )
             return call(request, context)
+
+    def _refuse_others(self, context):
+        told = dict(context.invocation_metadata())
+        if told.get(_WHICH, "") != self._search_id:
+            context.abort(_OTHER_SEARCH, f"{told.get(_WHO)} is of another search")
 
     @contextlib.contextmanager
     def _caught(self, context):
@@ -240,6 +258,7 @@ class Client(OracleClient):
         oracle: What the worker would ask without a chief.
         timeout: Seconds that an answer may take, over all attempts.
         is_over: Tells whether the search is, when the chief may be gone.
+        search_id: What its chief calls the search.
     """
 
     def __init__(
@@ -248,6 +267,7 @@ class Client(OracleClient):
         *,
         timeout: float,
         is_over: Callable[[], bool] = lambda: False,
+        search_id: str = "",
     ) -> None:
         super().__init__(oracle)
         # A chief that was restarted is found again within seconds, not minutes.
@@ -257,7 +277,8 @@ class Client(OracleClient):
         ]
         channel = grpc.insecure_channel(address(), options)
         stub = protos.get_service_grpc().OracleStub(channel)
-        self.stub = _PatientStub(stub, self.tuner_id, timeout, is_over)
+        metadata = ((_WHO, self.tuner_id), (_WHICH, search_id))
+        self.stub = _PatientStub(stub, metadata, timeout, is_over)
         self._messages = protos.get_service()
 
     def create_trial(self, tuner_id: str) -> Trial:
@@ -303,10 +324,14 @@ class _PatientStub:
     """Calls that are made again until they are answered, or for too long."""
 
     def __init__(
-        self, stub: Any, tuner_id: str, timeout: float, is_over: Callable[[], bool]
+        self,
+        stub: Any,
+        metadata: tuple[tuple[str, str], ...],
+        timeout: float,
+        is_over: Callable[[], bool],
     ) -> None:
-        self._stub, self._timeout, self._is_over = stub, timeout, is_over
-        self._metadata = ((_WHO, tuner_id),)
+        self._stub, self._metadata = stub, metadata
+        self._timeout, self._is_over = timeout, is_over
 
     def once(self, name: str, request: Any, reason: str | None = None) -> Any:
         """One attempt."""
@@ -328,6 +353,11 @@ class _PatientStub:
                 except grpc.RpcError as error:
                     if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                         raise TrialLostError(error.details()) from error
+                    if error.code() == _OTHER_SEARCH:
+                        raise ChiefLostError(
+                            "There is the chief of another search: give each search an address "
+                            f"of its own. Received: {address()}"
+                        ) from error
                     waited = time.monotonic() - begun
                     if error.code() not in _AGAIN or waited > self._timeout:
                         raise ChiefLostError(

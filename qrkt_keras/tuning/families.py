@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 from qrkt_keras.tuning.space import Dimension, Space
 from qrkt_keras.zoo import list_presets, read_preset
 
@@ -51,6 +54,13 @@ _PATCH_QNN = (
     Dimension("recipe.schedule", "choice", ("warmup_cosine", "constant")),
     Dimension("recipe.l2", "float", low=1e-6, high=1e-3, log=True),
 )
+_GAN_HEADS = (1, 2, 4)
+_GAN = (
+    Dimension("num_heads", "choice", _GAN_HEADS),
+    Dimension("dropout", "float", low=0.0, high=0.5, step=0.1),
+)
+_GAN_WIDTHS = ("latent_dim", "widths", "discriminator_width", "discriminator_widths")
+_GAN_DEPTHS = ("depths", "discriminator_depths")
 _GAN_RECIPE = (
     Dimension("recipe.generator_learning_rate", "float", low=3e-4, high=1e-2, log=True),
     Dimension("recipe.discriminator_learning_rate", "float", low=3e-4, high=1e-2, log=True),
@@ -68,22 +78,25 @@ _SPACES = {
         Dimension("template", "choice", ("ry_ring", "rx_ring")),
         Dimension("trainable_encoding", "choice", (False, True)),
         Dimension("discriminator_depth", "int", low=1, high=3),
-        Dimension("dropout", "float", low=0.0, high=0.5, step=0.1),
+        *_GAN,
         *_GAN_RECIPE,
     ),
     "TransGAN": (
         Dimension("mlp_ratio", "choice", (1, 2, 4)),
-        Dimension("dropout", "float", low=0.0, high=0.5, step=0.1),
+        *_GAN,
         *_GAN_RECIPE,
     ),
 }
 
 
-def default_space(class_name: str) -> Space:
+def default_space(class_name: str, config: Mapping[str, Any] | None = None) -> Space:
     """The space of a family.
 
     Args:
         class_name: Of its models, such as `"QViT"`.
+        config: Arguments of such a model, as a preset has them. What depends on the size of its
+            images is drawn only where they are told: a QViT's patches may overlap by half of their
+            side; a GAN's widths may be half as large, and its stages a block deeper or less deep.
 
     Raises:
         ValueError: If it has none.
@@ -92,12 +105,37 @@ def default_space(class_name: str) -> Space:
 
     >>> [dimension.name for dimension in default_space("PatchQNN")][:2]
     ['num_blocks', 'num_qubits_per_circuit']
+    >>> default_space("QViT", {"patch_size": 4}).to_texts()[-1]
+    'patch_stride=4,2'
     """
     if class_name not in _SPACES:
         raise ValueError(
             f"There are spaces of {', '.join(sorted(_SPACES))}. Received: {class_name!r}"
         )
-    return Space(_SPACES[class_name])
+    space = Space(_SPACES[class_name])
+    for dimension in _sized(class_name, config or {}):
+        space = space.with_dimension(dimension)
+    return space
+
+
+def _sized(class_name: str, config: Mapping[str, Any]) -> Iterator[Dimension]:
+    """Dimensions whose values go by the arguments of a model, the model's own first."""
+    if class_name == "QViT" and config.get("patch_size", 1) % 2 == 0:
+        patch = config["patch_size"]
+        yield Dimension("patch_stride", "choice", (patch, patch // 2))
+    for name in _GAN_WIDTHS if "latent_dim" in config else ():
+        own = config.get(name)
+        widths = own if isinstance(own, Sequence) else [own]
+        # Heads divide what is halved too.
+        if own is None or any(width % (2 * _GAN_HEADS[-1]) for width in widths):
+            continue
+        half = [width // 2 for width in widths]
+        yield Dimension(name, "choice", (own, half if widths is own else half[0]))
+    for name in _GAN_DEPTHS if "latent_dim" in config else ():
+        if isinstance(own := config.get(name), Sequence):
+            # A stage without blocks has none in all.
+            others = [[max(1, depth + more) if depth else 0 for depth in own] for more in (-1, 1)]
+            yield Dimension(name, "choice", (own, *(one for one in others if one != [*own])))
 
 
 # A family's name on the command line, its class, and its preset where the data set has none.

@@ -5,31 +5,31 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import keras_tuner
 
 from qrkt_keras.hardware import fits, get_processor
-from qrkt_keras.training import Augmentation, GANRecipe, Recipe
+from qrkt_keras.training import Augmentation, GANRecipe, Recipe, fit, fit_gan
+from qrkt_keras.training.job import several_models
+from qrkt_keras.training.recipes import SCHEDULE_FIELDS
 from qrkt_keras.tuning.families import default_space
-from qrkt_keras.tuning.results import BudgetError
+from qrkt_keras.tuning.results import BudgetError, classifier_scores, gan_scores
 from qrkt_keras.tuning.space import RECIPE, Space
-from qrkt_keras.zoo import Examples, Preset, examples_for, from_preset, model_classes, read_preset
+from qrkt_keras.zoo import (
+    Examples,
+    Preset,
+    examples_for,
+    feature_network_for,
+    from_preset,
+    model_classes,
+    read_preset,
+)
 
 _AUGMENT = "augment."
-# Fields of a recipe that belong to its schedule, and go with it.
-_OF_SCHEDULE = (
-    "decay_rate",
-    "decay_epochs",
-    "milestones",
-    "cycle_epochs",
-    "t_mul",
-    "m_mul",
-    "min_learning_rate",
-    "plateau_patience",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,8 @@ class ZooHyperModel(keras_tuner.HyperModel):
 
     Args:
         preset: Name or folder of the preset whose values are taken where none is drawn.
-        space: What is drawn; by default the family's, see `default_space`.
+        space: What is drawn; by default the family's, see `default_space`, without what has a
+            value in `arguments`.
         data: Name or path of the data set; by default the preset's.
         data_options: How it is read, see `data.arrays`.
         arguments: More arguments of all models, in place of the preset's.
@@ -69,8 +70,8 @@ class ZooHyperModel(keras_tuner.HyperModel):
             would, as its first three epochs tell, is stopped.
 
     Raises:
-        ValueError: If the space or an argument has a name that the model does not know, or a budget
-            is none.
+        ValueError: If the space or an argument has a name that the model does not know, an argument
+            is in the space too, or a budget is none.
         PresetError: If the preset is unknown or damaged.
 
     Example:
@@ -98,8 +99,16 @@ class ZooHyperModel(keras_tuner.HyperModel):
     ) -> None:
         super().__init__()
         self.source: Preset = read_preset(preset)
-        self.space = space or default_space(self.source.class_name)
         self.arguments = dict(arguments or {})
+        if space is None:
+            config = dict(self.source.config) | self.arguments
+            space = default_space(self.source.class_name, config).without(self.arguments)
+        self.space = space
+        if drawn := sorted(name for name in self.arguments if name in space):
+            raise ValueError(
+                "An argument is either drawn or has one value. "
+                f"Received: {', '.join(drawn)} both in the space and in the arguments"
+            )
         shape = self.arguments.get("image_shape")
         self.examples: Examples = examples_for(self.source, data, data_options, image_shape=shape)
         self.recipe = recipe or self.source.recipe
@@ -134,6 +143,12 @@ class ZooHyperModel(keras_tuner.HyperModel):
 
     def hyperparameters(self) -> keras_tuner.HyperParameters:
         """The space for KerasTuner; it begins with the preset's values where they are in it."""
+        hyperparameters = keras_tuner.HyperParameters()
+        self.declare_hyperparameters(hyperparameters)
+        return hyperparameters
+
+    def declare_hyperparameters(self, hyperparameters: keras_tuner.HyperParameters) -> None:
+        """Adds the space to KerasTuner's; its own tuners ask for it."""
         config = dict(self.source.config) | self.arguments
         defaults = {}
         for dimension in self.space:
@@ -144,7 +159,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
             for part in dimension.name.removeprefix(RECIPE).split("."):
                 value = getattr(value, part, None)
             defaults[dimension.name] = value
-        return self.space.to_hyperparameters(defaults)
+        self.space.register(hyperparameters, defaults)
 
     def configuration(self, hyperparameters: keras_tuner.HyperParameters) -> Configuration:
         """What a trial is.
@@ -162,7 +177,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
         if drawn.get("schedule", getattr(self.recipe, "schedule", None)) != getattr(
             self.recipe, "schedule", None
         ):
-            changes |= dict.fromkeys(_OF_SCHEDULE)
+            changes |= dict.fromkeys(SCHEDULE_FIELDS)
         augment = {
             name.removeprefix(_AUGMENT): v for name, v in drawn.items() if name.startswith(_AUGMENT)
         }
@@ -185,6 +200,71 @@ class ZooHyperModel(keras_tuner.HyperModel):
         model = from_preset(self.source, load_weights=False, **changes)
         self.check(model)
         return model
+
+    def fit(
+        self,
+        hyperparameters: keras_tuner.HyperParameters,
+        model: keras.Model,
+        *arguments: Any,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        verbose: int | str = "auto",
+        **options: Any,
+    ) -> dict[str, float]:
+        """Trains a trial's model as its recipe says, for KerasTuner's own tuners; nothing is kept.
+
+        Args:
+            hyperparameters: The trial's.
+            model: What `build` made of them.
+            *arguments, **options: Nothing: data set and epochs are the hypermodel's.
+            callbacks: KerasTuner's.
+            verbose: 0 to show nothing.
+
+        Returns:
+            Its scores, by the names of objectives.
+
+        Raises:
+            ValueError: If it is told what to train on, or how; also by KerasTuner's `Hyperband`,
+                which goes on without the optimizer's state: `search(tuner="hyperband")` has it.
+
+        Example:
+
+        >>> space = Space(()).overridden(["hidden_dim=4,8", "num_heads=1", "solver=rk1"])
+        >>> recipe = ZooHyperModel("qvit_rk4_digits").recipe.with_given(epochs=1)
+        >>> hypermodel = ZooHyperModel("qvit_rk4_digits", space, recipe=recipe)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tuner = keras_tuner.RandomSearch(
+        ...         hypermodel, objective="val_accuracy", max_trials=1, directory=folder)
+        ...     tuner.search(verbose=0)
+        ...     tuner.oracle.get_best_trials()[0].status
+        'COMPLETED'
+        """
+        if arguments or options:
+            told = [type(argument).__name__ for argument in arguments] + sorted(options)
+            raise ValueError(
+                "A trial is trained on the data set of its hypermodel, as its recipe says; of "
+                f"Hyperband by search(tuner='hyperband'). Received: {', '.join(told)}"
+            )
+        recipe = self.configuration(hyperparameters).recipe
+        options = {
+            "data_options": dict(self.examples.options),
+            "callbacks": callbacks,
+            "progress": verbose != 0,
+        }
+        with several_models(), tempfile.TemporaryDirectory() as folder:
+            if not self.is_gan:
+                result = fit(model, self.examples.data, recipe, output_dir=folder, **options)
+                return classifier_scores(result)
+            network = feature_network_for(self.examples.data, self.features)
+            return gan_scores(
+                fit_gan(
+                    model,
+                    self.examples.data,
+                    recipe,
+                    output_dir=folder,
+                    feature_network=network,
+                    **options,
+                )
+            )
 
     def model_arguments(self, configuration: Configuration) -> dict[str, Any]:
         """All arguments of a trial's model in place of the preset's: those of the data too."""
@@ -221,7 +301,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
         taken = inspect.signature(model_classes()[self.source.class_name]).parameters
         known = {name: parameter.default for name, parameter in taken.items()}
         known |= {f"{RECIPE}{field.name}": field.default for field in _fields(self.recipe)}
-        absent = {one.name for one in self.space if one.when} - set(values) - set(self.arguments)
+        absent = {one.name for one in self.space if one.when} - set(values)
         none = (inspect.Parameter.empty, dataclasses.MISSING)
         return {name: known[name] for name in absent if known.get(name, none[0]) not in none}
 

@@ -6,7 +6,7 @@ What is changed, and why:
   they are read: a trial that nobody was given never began, one that ended is not run again.
 - Trials that a budget refuses do not count among those that are asked for.
 - A grid that is continued knows where it was; a Bayesian search finds what it proposes in a second,
-  by seed and trial, proposes no configuration twice, and hopes for less.
+  by seed and trial, proposes no configuration twice, hopes for less, and learns from failures.
 - Of Hyperband a configuration that failed is replaced by another, so that rounds stay full, and
   where a space has too few, rounds go on with those that there are.
 - Of many workers, trials stay with those that had them when the chief is restarted, and a worker
@@ -206,6 +206,19 @@ class _Bayesian(_Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
                 if not self._duplicate(self._active(values)):
                     return {"status": "RUNNING", "values": values}
         return self._random_populate_space()
+
+    def _vectorize_trials(self) -> tuple[np.ndarray, np.ndarray]:
+        # KerasTuner leaves out what failed, and would look there again; it counts as the worst.
+        failed = [trial for trial in self.trials.values() if trial.status == "FAILED"]
+        scores = [trial.score for trial in self.trials.values() if trial.status == "COMPLETED"]
+        worst = min(scores) if self.objective.direction == "max" else max(scores)
+        for trial in failed:
+            trial.status, trial.score = "COMPLETED", worst
+        try:
+            return super()._vectorize_trials()
+        finally:
+            for trial in failed:
+                trial.status, trial.score = "FAILED", None
 
     def _most_promising(self) -> Iterator[np.ndarray]:
         """Points, those first where the lower confidence bound of the score is least.

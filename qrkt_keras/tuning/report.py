@@ -811,7 +811,7 @@ def _history(folder: Path) -> Mapping[str, Sequence[float | None]]:
 # -------------------------------------------------------------------------------------------- page
 
 # What of the search is told, and how it is called.
-_FACTS = (
+_LABELS = (
     ("preset", "preset"),
     ("data", "data"),
     ("tuner", "tuner"),
@@ -1034,8 +1034,10 @@ def _value_cell(trial: TrialRow, name: str) -> str:
 
 def _search_part(search: Mapping[str, Any], dimensions: Sequence[Dimension]) -> str:
     """The space and what else the search was told."""
-    known = [(label, search[name]) for name, label in _FACTS if search.get(name) is not None]
+    known = [(label, search[name]) for name, label in _LABELS if search.get(name) is not None]
     parts = ["<h2>Search</h2>", _facts((label, _told(value)) for label, value in known)]
+    if search.get("command"):
+        parts.append(f"<pre><code>{_text(search['command'])}</code></pre>")
     if dimensions:
         rows = []
         for dimension in dimensions:

@@ -10,6 +10,8 @@ from typing import Any
 
 from keras_tuner.errors import FailedTrialError
 
+from qrkt_keras.training import GANResult, TrainingResult
+
 # What a trial can be judged by, and whether more of it is better.
 OBJECTIVES = {
     "val_auc": "max",
@@ -17,6 +19,9 @@ OBJECTIVES = {
     "val_loss": "min",
     "fid": "min",
 }
+
+# What a classifier's scores are called as objectives.
+MEASURES = {"val_auc": "macro_auc", "val_accuracy": "accuracy", "val_loss": "loss"}
 
 # In a search's folder: what it is, its trials, and the best one as a preset.
 SEARCH = "search.json"
@@ -29,6 +34,18 @@ REJECTED = "over budget: "
 
 class BudgetError(FailedTrialError):
     """A model is larger, or slower, than the search allows; its trial is not tried again."""
+
+
+def classifier_scores(result: TrainingResult) -> dict[str, float]:
+    """Scores of a classifier's validation examples, by the names of objectives."""
+    found = result.scores["validation"]
+    return {name: getattr(found, measure) for name, measure in MEASURES.items()}
+
+
+def gan_scores(result: GANResult) -> dict[str, float]:
+    """Scores of a GAN's images, by the names of objectives."""
+    found = result.measures
+    return {"fid": found.fid, "kid": found.kid, "inception_score": found.inception_score}
 
 
 @dataclasses.dataclass(frozen=True)

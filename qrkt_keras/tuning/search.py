@@ -6,14 +6,17 @@ import contextlib
 import dataclasses
 import fnmatch
 import gc
+import hashlib
 import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner
 from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial
@@ -110,7 +113,8 @@ def search(
             What a budget refused is not; nor may it be Hyperband's, which replaces what fails.
         overwrite: Whether to replace the search in `output_dir`, if there is one.
         progress: Whether to show how far it is.
-        command: What is recorded in the best preset as the command that made it.
+        command: What is recorded, with the search and in the best preset, as the command that
+            made it.
         is_distributed: Whether this is the chief or a worker.
         worker_timeout: Seconds of silence after which the chief gives a worker's trial to another.
         timeout: Seconds that a chief waits for any worker, and a worker for its chief.
@@ -156,6 +160,7 @@ def search(
         )
     role = distributed.role(is_distributed)
     told = _told(hypermodel, tuner, objective, folds, seed)
+    _share_gpus()
     hypermodel.examples.arrays("train")  # a data set that is not there stops us here
     if role == distributed.WORKER:
         distributed.wait_for(folder / SEARCH, timeout)
@@ -171,7 +176,8 @@ def search(
         ):
             _remove(folder)
             with atomic_write(folder / SEARCH) as file:
-                file.write(f"{json.dumps(told, indent=2)}\n".encode())
+                kept = {**told, "command": command}
+                file.write(f"{json.dumps(kept, indent=2)}\n".encode())
         oracle = make_oracle(
             tuner,
             objective=objective,
@@ -191,6 +197,7 @@ def search(
             worker_timeout=worker_timeout,
             timeout=timeout,
             retry_failed=retry_failed,
+            search_id=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
         )
         searcher = _Searcher(oracle, hypermodel, way, processes)
         if role == distributed.WORKER:
@@ -237,6 +244,7 @@ class _Way:
     worker_timeout: float
     timeout: float
     retry_failed: bool
+    search_id: str
 
 
 class _Searcher(BaseTuner):
@@ -255,8 +263,13 @@ class _Searcher(BaseTuner):
         with contextlib.redirect_stdout(io.StringIO()):  # where it says that it goes on
             super().__init__(oracle, directory=str(way.folder), project_name=_STATE)
         if way.role == distributed.WORKER:
+            # A chief that runs trials again has not begun yet when its worker comes first.
+            before = _read_over(way.folder) if way.retry_failed else None
             self.oracle = distributed.Client(
-                oracle, timeout=way.timeout, is_over=lambda: _is_over(way.folder, oracle)
+                oracle,
+                timeout=way.timeout,
+                is_over=lambda: _is_over(way.folder, oracle, before),
+                search_id=way.search_id,
             )
 
     # KerasTuner's own state is the oracle's alone, and is the chief's.
@@ -293,8 +306,10 @@ class _Searcher(BaseTuner):
             on_trial_end=self._said,
             worker_timeout=self._way.worker_timeout,
             timeout=self._way.timeout,
+            search_id=self._way.search_id,
         )
-        write_json(self._way.folder / _OVER, {"max_trials": self.oracle.max_trials})
+        over = {"max_trials": self.oracle.max_trials, "ended": time.time()}
+        write_json(self._way.folder / _OVER, over)
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains a trial, and returns its scores by the names of objectives."""
@@ -382,7 +397,7 @@ class _Searcher(BaseTuner):
         write_json(self._way.folder / TRIALS, [row.to_dict() for row in result.trials])
         if self._way.role == distributed.CHIEF:
             row = next(row for row in result.trials if row.number == _number(trial.trial_id))
-            told = row.reason or f"{self._way.objective} {row.score}"
+            told = row.reason or f"{self._way.objective} {row.score:.4f}"
             self._console.print(f"trial {row.number}, {row.worker}: {told}", soft_wrap=True)
         if result.best is not None:
             best = f"{result.best.score:.4f}, trial {result.best.number}"
@@ -458,13 +473,17 @@ class _Searcher(BaseTuner):
         )
 
 
-def _is_over(folder: Path, oracle: keras_tuner.Oracle) -> bool:
-    """Whether a chief has ended a search of as many trials."""
+def _read_over(folder: Path) -> dict[str, Any] | None:
     try:
-        told = json.loads((folder / _OVER).read_text(encoding="utf-8"))
+        return json.loads((folder / _OVER).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return False
-    return told["max_trials"] == oracle.max_trials
+        return None
+
+
+def _is_over(folder: Path, oracle: keras_tuner.Oracle, before: dict[str, Any] | None) -> bool:
+    """Whether a chief has ended a search of as many trials, since it had ended `before`."""
+    told = _read_over(folder)
+    return told is not None and told != before and told["max_trials"] == oracle.max_trials
 
 
 def _short(value: Any) -> str:
@@ -546,6 +565,17 @@ def _told(
     return json.loads(json.dumps(told))
 
 
+def _share_gpus() -> None:
+    """Keeps this process, which builds models to count what they have, from taking all memory."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # they are in use already
+        for gpu in tf.config.get_visible_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
 def _check_folder(folder: Path, told: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """Whether the search in a folder is a new one."""
     if not (folder / SEARCH).exists():
@@ -576,9 +606,10 @@ def _check_kept(folder: Path, told: Mapping[str, Any]) -> None:
     kept = json.loads((folder / SEARCH).read_text(encoding="utf-8"))
     other = sorted(name for name in told if kept.get(name) != told[name])
     if other:
+        begun = f" It was begun by `{kept['command']}`." if kept.get("command") else ""
         raise SearchError(
             "output_dir holds another search: use the options that it was begun with, or another "
-            f"folder. Received: other {', '.join(other)} in {folder / SEARCH}"
+            f"folder.{begun} Received: other {', '.join(other)} in {folder / SEARCH}"
         )
 
 

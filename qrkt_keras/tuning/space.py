@@ -169,10 +169,13 @@ class Dimension:
         return values if self.kind == "int" else [round(value, 12) for value in values]
 
     def kept(self) -> list[Any]:
-        """A choice's values as KerasTuner keeps them: of several kinds as JSON text."""
+        """A choice's values as KerasTuner keeps them, of one kind: if need be as JSON text."""
         kinds = {type(value) for value in self.values}
         if len(kinds) == 1 and kinds <= {int, float, str, bool}:
             return list(self.values)
+        numbers = {float(value) for value in self.values} if kinds == {int, float} else ()
+        if len(numbers) == len(self.values):
+            return [float(value) for value in self.values]
         return [json.dumps(value) for value in self.values]
 
     def read(self, kept: Any) -> Any:
@@ -239,6 +242,25 @@ class Space:
             changed.append(one)
         return type(self)(tuple(changed))
 
+    def without(self, fixed: Mapping[str, Any]) -> Self:
+        """The same without dimensions whose values are fixed.
+
+        What depends on them stays where its condition holds, and goes where it does not.
+        """
+        kept, gone = [], set()
+        for one in self:
+            met = [
+                (name, values)
+                for name, values in one.when
+                if name in fixed and _frozen(fixed[name]) in values
+            ]
+            open_conditions = tuple(condition for condition in one.when if condition not in met)
+            if one.name in fixed or any(n in fixed or n in gone for n, _ in open_conditions):
+                gone.add(one.name)
+            else:
+                kept.append(dataclasses.replace(one, when=open_conditions))
+        return type(self)(tuple(kept))
+
     def overridden(self, texts: Iterable[str]) -> Self:
         """The same with dimensions from texts, see `Dimension.parse`."""
         space = self
@@ -281,6 +303,15 @@ class Space:
                 the first or least value.
         """
         hyperparameters = keras_tuner.HyperParameters()
+        self.register(hyperparameters, defaults)
+        return hyperparameters
+
+    def register(
+        self,
+        hyperparameters: keras_tuner.HyperParameters,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adds the space to KerasTuner's, see `to_hyperparameters`."""
         parents = {dimension.name: dimension for dimension in self}
         absent: set[str] = set()
         for dimension in self:
@@ -292,7 +323,6 @@ class Space:
                 continue
             with _conditions(hyperparameters, dimension, parents):
                 _register(hyperparameters, dimension, (defaults or {}).get(dimension.name))
-        return hyperparameters
 
     def values(self, hyperparameters: keras_tuner.HyperParameters) -> dict[str, Any]:
         """The values of the dimensions that are there, by name."""
@@ -344,7 +374,7 @@ def _register(
         kept, found = dimension.kept(), None
         if default is not None and _frozen(default) in dimension.values:
             found = kept[dimension.values.index(_frozen(default))]
-        hyperparameters.Choice(dimension.name, kept, default=found, ordered=_is_ordered(dimension))
+        hyperparameters.Choice(dimension.name, kept, default=found, ordered=_is_ordered(kept))
         return
     options: dict[str, Any] = {"sampling": "log" if dimension.log else "linear"}
     is_there = _is_number(default, (int, float)) and dimension.low <= default <= dimension.high
@@ -367,10 +397,9 @@ def _number(text: str) -> int | float:
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
 
 
-def _is_ordered(dimension: Dimension) -> bool:
+def _is_ordered(kept: list[Any]) -> bool:
     """Whether near values are alike: numbers in rising order."""
-    values = dimension.values
-    return all(_is_number(v, (int, float)) for v in values) and list(values) == sorted(values)
+    return all(_is_number(value, (int, float)) for value in kept) and kept == sorted(kept)
 
 
 def _is_number(value: Any, kinds: Any) -> bool:

@@ -37,7 +37,13 @@ from qrkt_keras.training import (
     lock_folder,
 )
 from qrkt_keras.training.job import several_models, write_json
-from qrkt_keras.tuning.results import REJECTED, BudgetError
+from qrkt_keras.tuning.results import (
+    MEASURES,
+    REJECTED,
+    BudgetError,
+    classifier_scores,
+    gan_scores,
+)
 from qrkt_keras.zoo import feature_network_for, from_preset, save_to_preset
 from qrkt_keras.zoo.runs import PRESET
 
@@ -45,9 +51,6 @@ from qrkt_keras.zoo.runs import PRESET
 RUN = "run"
 RESULT = "result.json"
 LOG = "log.txt"
-
-# What a classifier's scores are called as objectives.
-_MEASURES = {"val_auc": "macro_auc", "val_accuracy": "accuracy", "val_loss": "loss"}
 
 # The status of a process that an interrupt ended, by the shells' convention.
 _INTERRUPTED = 130
@@ -57,6 +60,8 @@ _LOCKED = 75
 _GRACE = 60.0
 # After so many epochs it is known how long a trial will take.
 _TIMED_EPOCHS = 3
+# What a trial may do beside training, if its time is limited.
+_SLACK = 120.0
 # How often a search looks after its trial.
 _POLL = 0.2
 
@@ -145,9 +150,12 @@ class TrialProcesses:
         try:
             process.tell(job)
             self._ahead = _Process()
+            begun = time.monotonic()
             while (status := process.status()) is None:
                 if not still_ours():
                     raise TrialLostError(f"The trial in {folder} was given to another worker")
+                if job.max_seconds and time.monotonic() - begun > 2 * job.max_seconds + _SLACK:
+                    break  # it hangs: its own budget would have stopped it
                 time.sleep(_POLL)
         except KeyboardInterrupt:
             process.interrupt()
@@ -161,7 +169,8 @@ class TrialProcesses:
         if not (folder / RESULT).exists():
             if (folder / LOG).exists():
                 said += (folder / LOG).read_bytes()[-4000:].decode(errors="replace")
-            write_result(folder, {"error": _cause(status, said)})
+            hung = f"the process hung, and was ended after {time.monotonic() - begun:.0f} s"
+            write_result(folder, {"error": hung if status is None else _cause(status, said)})
         return read_result(folder)
 
 
@@ -311,7 +320,8 @@ class _TimeBudget(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
         if (seconds := time.monotonic() - self._begin) > self._max_seconds:
-            self._refuse(f"{seconds:.3g} s in epoch {self._epoch + 1} of {self.params['epochs']}")
+            epochs = self.params["epochs"]
+            self._refuse(f"{_seconds(seconds)} in epoch {self._epoch + 1} of {epochs}")
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._times.append(time.monotonic())
@@ -324,10 +334,14 @@ class _TimeBudget(keras.callbacks.Callback):
         seconds = self._trainings * (first + (epochs - 1) * each)
         if seconds > self._max_seconds:
             folds = f" in each of {self._trainings} folds" if self._trainings > 1 else ""
-            self._refuse(f"{seconds:.3g} s for {epochs} epochs{folds}")
+            self._refuse(f"{_seconds(seconds)} for {epochs} epochs{folds}")
 
     def _refuse(self, received: str) -> None:
         raise BudgetError(f"A trial may train {self._max_seconds:g} s. Received: {received}")
+
+
+def _seconds(number: float) -> str:
+    return f"{number:.0f} s" if number >= 100 else f"{number:.3g} s"
 
 
 def _model(job: TrialJob, recipe: Recipe | GANRecipe) -> keras.Model:
@@ -342,13 +356,12 @@ def _train_classifier(job: TrialJob, recipe: Recipe, options: Mapping[str, Any])
             found = cross_validate(
                 lambda: _model(job, recipe), job.data, recipe, folds=job.folds, **options
             )
-        scores = {name: found.mean(measure) for name, measure in _MEASURES.items()}
+        scores = {name: found.mean(measure) for name, measure in MEASURES.items()}
         return None, scores, found.folds
     keras.utils.set_random_seed(recipe.seed)
     model = _model(job, recipe)
     result = fit(model, job.data, recipe, identity={"model": model.get_config()}, **options)
-    found = result.scores["validation"]
-    return model, {name: getattr(found, of) for name, of in _MEASURES.items()}, [result]
+    return model, classifier_scores(result), [result]
 
 
 def _train_gan(job: TrialJob, recipe: GANRecipe, options: Mapping[str, Any]) -> tuple:
@@ -356,9 +369,7 @@ def _train_gan(job: TrialJob, recipe: GANRecipe, options: Mapping[str, Any]) -> 
     model = _model(job, recipe)
     network = feature_network_for(job.data, job.features)
     result = fit_gan(model, job.data, recipe, feature_network=network, **options)
-    found = result.measures
-    scores = {"fid": found.fid, "kid": found.kid, "inception_score": found.inception_score}
-    return model, scores, [result]
+    return model, gan_scores(result), [result]
 
 
 def _cause(status: int, said: str) -> str:

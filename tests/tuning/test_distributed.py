@@ -23,6 +23,10 @@ from qrkt_keras.tuning.oracles import make_oracle
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["hidden_dim=4", "num_heads=1", "solver=rk1", "recipe.learning_rate=3e-3..3e-2:log"]
+# Of less than a tenth of a second each: a trial is to be caught in the middle.
+EPOCHS = 100
+# Seconds of which a quiet machine needs a tenth; a process is given more than it gives the others.
+PATIENCE = 300
 
 
 def free_port():
@@ -45,38 +49,58 @@ def cluster(tmp_path):
             "KERASTUNER_ORACLE_PORT": str(port),
         }
         words = ["tune", "--distributed", "--tuner", "random", "--max-trials", 4, "--resume"]
-        words += ["--epochs", 40, "--only", "--vary", *SMALL, "--output", tmp_path / "search"]
-        words += ["--worker-timeout", 60, "--timeout", 240]
-        started.append(
-            subprocess.Popen(
+        words += ["--epochs", EPOCHS, "--only", "--vary", *SMALL, "--output", tmp_path / "search"]
+        words += ["--worker-timeout", 120, "--timeout", PATIENCE]
+        # A pipe that nobody reads yet would stop it when it is full.
+        log = tmp_path / f"{len(started)}_{who}.txt"
+        with log.open("w") as file:
+            process = subprocess.Popen(
                 [sys.executable, "-m", "qrkt_keras", *map(str, words)],
                 env=environment,
-                stdout=subprocess.PIPE,
+                stdout=file,
                 stderr=subprocess.STDOUT,
-                text=True,
             )
-        )
-        return started[-1]
+        process.log = log
+        started.append(process)
+        return process
 
     yield start
     for process in started:
         process.kill()
         process.wait()
+        # For who reads of a test that failed.
+        print(f"== {process.log.name}\n{process.log.read_text()[-3000:]}")
 
 
-def training(folder):
-    """Numbers of the trials that are in the middle of their training."""
-    found = []
-    for trial in sorted(folder.glob("trial_*")):
-        checkpoint = trial / "run" / "checkpoint.npz"
-        if checkpoint.exists() and not (trial / "result.json").exists():
-            if read_checkpoint(checkpoint).metadata["epoch"] >= 1:
-                found.append(int(trial.name.removeprefix("trial_")))
-    return found
+def trial_of(folder, worker):
+    """The folder of the first trial that a worker was given, if it was given one."""
+    for facts in sorted(folder.glob("trial_*/trial.json")):
+        if json.loads(facts.read_text())["worker"] == worker:
+            return facts.parent
+    return None
 
 
-def finished(process, seconds=240):
-    said, _ = process.communicate(timeout=seconds)
+def epochs_done(trial):
+    checkpoint = trial / "run" / "checkpoint.npz"
+    return read_checkpoint(checkpoint).metadata["epoch"] if checkpoint.exists() else 0
+
+
+def trains(trial, beyond=0):
+    """Whether a trial has trained more than so many epochs, and has no result yet."""
+    return epochs_done(trial) > beyond and not (trial / "result.json").exists()
+
+
+def gone(process):
+    """Whether a process has ended, though nobody may have reaped it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def finished(process):
+    process.wait(PATIENCE + 60)
+    said = process.log.read_text()
     assert process.returncode == 0, said
     return said
 
@@ -89,25 +113,35 @@ def ended(said):
 def test_a_worker_and_the_chief_are_killed_and_started_again(cluster, tmp_path):
     folder = tmp_path / "search"
     chief, first, second = cluster("chief"), cluster("w1"), cluster("w2")
-    wait_until(lambda: len(training(folder)) == 2)
+    wait_until(lambda: trial_of(folder, "w1") is not None, PATIENCE)
+    trial = trial_of(folder, "w1")
+    wait_until(lambda: trains(trial), PATIENCE)
     # A worker in the middle of its trial: started again, it goes on with it.
     children = psutil.Process(first.pid).children(recursive=True)
     first.kill()
-    psutil.wait_procs(children, timeout=20)
-    assert not any(child.is_running() for child in children)
+    first.wait()
+    # The one that was started ahead may have to import TensorFlow before it knows.
+    wait_until(lambda: all(map(gone, children)), PATIENCE)
+    done = epochs_done(trial)
     first = cluster("w1")
-    # The chief, while workers train: they keep their trials, and tell it when it is back.
-    wait_until(lambda: len(training(folder)) == 2)
+
+    def goes_on():
+        assert epochs_done(trial) >= done  # it does not begin anew
+        return trains(trial, beyond=done)
+
+    # The chief, while a worker trains: it keeps its trial, and tells the chief when that is back.
+    wait_until(goes_on, PATIENCE)
     chief.kill()
-    before, _ = chief.communicate()
+    chief.wait()
+    before = chief.log.read_text()
     chief = cluster("chief")
     said = before + finished(chief)
     for worker in (first, second):
         assert "val_auc" in finished(worker)
     result = read_search(folder)
     assert [trial.status for trial in result.trials] == ["completed"] * 4
-    assert {trial.worker for trial in result.trials} == {"w1", "w2"}
-    assert [trial.epochs for trial in result.trials] == [40] * 4
+    assert [row.worker for row in result.trials if row.folder == trial.name] == ["w1"]
+    assert [trial.epochs for trial in result.trials] == [EPOCHS] * 4
     # Each ended once: KerasTuner's list has them, and no chief saw one that the other saw.
     state = json.loads((folder / "state" / "oracle.json").read_text())
     assert sorted(state["end_order"]) == ["0", "1", "2", "3"]
@@ -115,7 +149,7 @@ def test_a_worker_and_the_chief_are_killed_and_started_again(cluster, tmp_path):
     assert zoo.from_preset(folder / "best").count_params() == result.best.parameters
     assert (folder / "report.html").exists()
     # One that comes late needs no chief to know that it is over.
-    assert "val_auc" in finished(cluster("w3"), 120)
+    assert "val_auc" in finished(cluster("w3"))
 
 
 def test_nobody_waits_for_ever(tmp_path, monkeypatch):
@@ -128,7 +162,7 @@ def test_nobody_waits_for_ever(tmp_path, monkeypatch):
         serve(oracle, timeout=1)
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "w1")
     begun = time.monotonic()
-    with pytest.raises(distributed.ChiefLostError, match="nothing from 127.* in [1-3] s"):
+    with pytest.raises(distributed.ChiefLostError, match=r"nothing from 127.* in \d+ s"):
         distributed.Client(oracle, timeout=1).create_trial("w1")
     assert time.monotonic() - begun < 30
     # One that comes when the search is over is told so without a chief.
@@ -165,7 +199,8 @@ def shared_oracle(folder):
     return oracle
 
 
-def serve(oracle, worker_timeout=2, timeout=30):
+# A worker that is not silent may be slow for so long; a silent one is waited for so long.
+def serve(oracle, worker_timeout=8, timeout=60):
     distributed.serve(
         oracle,
         distributed.address(),
@@ -206,20 +241,20 @@ def finish(client, trial):
 
 def test_a_silent_worker_loses_its_trial_and_is_told_so(chief, monkeypatch):
     silent, other = client(chief, "w1", monkeypatch), client(chief, "w2", monkeypatch)
-    lost = silent.create_trial("w1")
-    with other.heard(own := other.create_trial("w2").trial_id, every=0.2) as ours:
-        time.sleep(3.5)
+    own, lost = other.create_trial("w2").trial_id, silent.create_trial("w1")
+    with other.heard(own, every=0.2) as ours:
+        # Without the calls that are made here, the chief would have lost the other one before.
+        wait_until(lambda: "w1" not in chief.ongoing_trials, 60)
         assert ours() and chief.ongoing_trials["w2"].trial_id == own
-        assert "w1" not in chief.ongoing_trials
         # It comes back, and is refused: another one may have it.
         with silent.heard(lost.trial_id, every=0.1) as ours:
-            wait_until(lambda: not ours(), 5)
+            wait_until(lambda: not ours(), 60)
         with pytest.raises(distributed.TrialLostError, match="given to another worker than w1"):
             finish(silent, lost)
         finish(other, chief.trials[own])
         # What has ended is nobody's to train; only its end may be told again.
         with other.heard(own, every=0.1) as ours:
-            wait_until(lambda: not ours(), 5)
+            wait_until(lambda: not ours(), 60)
         other.end_trial(chief.trials[own])
         with pytest.raises(distributed.TrialLostError):
             silent.update_trial(own, {"val_auc": 1.0})
@@ -234,7 +269,7 @@ def test_a_silent_worker_loses_its_trial_and_is_told_so(chief, monkeypatch):
     assert chief.trials[failed.trial_id].message == "over budget: größer"
     finish(other, other.create_trial("w2"))
     assert other.create_trial("w2").status == "STOPPED"
-    chief.thread.join(20)
+    chief.thread.join(60)
     assert not chief.thread.is_alive() and not chief.errors
     assert sorted(chief.seen) == ["0", "1", "2", "3"]
 
@@ -244,16 +279,17 @@ def test_an_error_on_the_chief_ends_it(chief, monkeypatch):
         raise RuntimeError("no space left")
 
     chief.populate_space = fail
+    wait_until(lambda: _listens(chief))  # the worker's first call must reach it
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "w1")
-    worker = distributed.Client(chief, timeout=2)
+    worker = distributed.Client(chief, timeout=5)
     with pytest.raises(distributed.ChiefLostError, match="does not answer"):
         worker.create_trial("w1")
-    chief.thread.join(20)
+    chief.thread.join(60)
     assert not chief.thread.is_alive() and str(chief.errors[0]) == "no space left"
 
 
 def test_a_port_that_is_taken(chief):
-    wait_until(lambda: _listens(chief), 10)
+    wait_until(lambda: _listens(chief))
     with pytest.raises(OSError, match="The chief cannot listen there"):
         serve(chief, timeout=1)
 

@@ -9,8 +9,10 @@ import keras_tuner
 import numpy as np
 import pytest
 from keras_tuner.errors import FailedTrialError
+from scipy.special import softmax
 
-from qrkt_keras import zoo
+from qrkt_keras import data, zoo
+from qrkt_keras.training import classification_scores
 from qrkt_keras.tuning import BudgetError, Dimension, Space, ZooHyperModel, default_space
 
 
@@ -94,8 +96,6 @@ def test_what_depends_on_a_choice_has_its_default_elsewhere():
     assert (arguments["num_ansatz_layers"], arguments["depth_multiplier"]) == (1, 1)
     model = hypermodel.build(hyperparameters)
     assert model.get_config()["depth_multiplier"] == 1
-    given = ZooHyperModel("qvit_3k_mnist", hypermodel.space, arguments={"depth_multiplier": 3})
-    assert given.configuration(hyperparameters).arguments["depth_multiplier"] == 3
 
 
 def test_models_that_break_a_budget_are_refused():
@@ -121,7 +121,6 @@ def test_circuits_that_no_processor_holds():
 
 def test_arguments_and_recipe_for_all_trials():
     recipe = zoo.read_preset("qvit_rk4_digits").recipe.with_given(epochs=3)
-    hypermodel = small(arguments={"dropout": 0.0, "quantum": False}, recipe=recipe)
     space = Space(()).overridden(["hidden_dim=8,16"])
     hypermodel = ZooHyperModel(
         "qvit_rk4_digits", space, arguments={"dropout": 0.0, "quantum": False}, recipe=recipe
@@ -144,6 +143,71 @@ def test_other_families(preset):
     if model.num_qubits > 1:
         with pytest.raises(BudgetError, match="may have 1 qubits. Received: "):
             tight.build(trial)
+
+
+def test_the_space_of_every_preset_makes_recipes():
+    for name in zoo.list_presets():
+        source = zoo.read_preset(name)
+        if source.recipe is None or source.class_name == "FeatureNetwork":
+            continue
+        hypermodel = ZooHyperModel(name)
+        drawn = [hypermodel.configuration(trial) for trial in trials(hypermodel, 12)]
+        assert len({repr(configuration.recipe) for configuration in drawn}) > 1
+
+
+def test_sizes_go_by_the_preset():
+    gan = ZooHyperModel("qrkt_gan_mnist", recipe=zoo.read_preset("qrkt_gan_mnist").recipe)
+    values = {dimension.name: dimension.values for dimension in gan.space}
+    assert values["widths"] == ((128, 32, 8), (64, 16, 4))
+    assert values["depths"] == ((1, 1, 0), (2, 2, 0)) and values["latent_dim"] == (64, 32)
+    config = gan.configuration(gan.hyperparameters()).arguments
+    assert config["widths"] == (128, 32, 8) and config["discriminator_width"] == 96
+    # A width of 4 has no half that four heads divide.
+    assert "widths" not in ZooHyperModel("trans_gan_cifar10_small").space
+    assert "patch_stride" not in default_space("QViT")
+    overlapping = ZooHyperModel("qvit_rk4_digits", arguments={"patch_size": 2}).space
+    assert "patch_stride=2,1" in overlapping.to_texts()
+
+
+def test_what_is_given_is_not_drawn():
+    given = {"template": "hardware_efficient", "solver": "rk1", "dropout": 0.25}
+    hypermodel = ZooHyperModel("qvit_rk4_digits", arguments=given)
+    assert not {*given, "share_weights"} & {dimension.name for dimension in hypermodel.space}
+    layers = next(one for one in hypermodel.space if one.name == "num_ansatz_layers")
+    assert layers.when == ()
+    for trial in trials(hypermodel, 3):
+        config = hypermodel.build(trial).get_config()
+        assert {name: config[name] for name in given} == given
+    with pytest.raises(ValueError, match="one value. Received: dropout both in the space and in"):
+        ZooHyperModel("qvit_rk4_digits", default_space("QViT"), arguments={"dropout": 0.25})
+
+
+def test_keras_tuner_takes_it(tmp_path):
+    space = Space(()).overridden(["hidden_dim=4,8", "num_heads=1", "solver=rk1,rk2"])
+    several = Dimension("share_weights", "choice", (False, True), when=(("solver", ("rk2",)),))
+    hypermodel = ZooHyperModel("qvit_rk4_digits", space.with_dimension(several), recipe=epochs(1))
+    tuner = keras_tuner.RandomSearch(
+        hypermodel,
+        objective=keras_tuner.Objective("val_auc", "max"),
+        max_trials=3,
+        seed=3,
+        directory=tmp_path,
+    )
+    tuner.search(verbose=0)
+    found = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    assert len({tuple(values.items()) for values in found}) == 3
+    assert [trial.status for trial in tuner.oracle.trials.values()] == ["COMPLETED"] * 3
+    # The best model has the weights that reached its score.
+    images, labels = data.arrays("digits", "validation")
+    model = tuner.get_best_models()[0]
+    scores = classification_scores(labels, softmax(model.predict(images, verbose=0), axis=1))
+    assert scores.macro_auc == pytest.approx(tuner.oracle.get_best_trials()[0].score, abs=1e-5)
+    with pytest.raises(ValueError, match="of its hypermodel, .* Received: ndarray, epochs"):
+        hypermodel.fit(hypermodel.hyperparameters(), model, images, epochs=2)
+
+
+def epochs(number):
+    return zoo.read_preset("qvit_rk4_digits").recipe.with_given(epochs=number)
 
 
 def test_texts_too():

@@ -148,6 +148,23 @@ def test_a_bayesian_search_looks_where_it_is_good_and_nowhere_twice(tmp_path):
     assert len(few.trials) == 4
 
 
+@pytest.mark.parametrize("reason", [f"{REJECTED}too large", "diverged: too fast"])
+def test_a_bayesian_search_learns_from_what_fails(reason, tmp_path):
+    """The score rises up to an edge, behind which nothing is completed."""
+    space = Space(()).overridden(["a=8..32:4", "b=8..64:8", "c=1e-3..3e-2:log"])
+    made = oracle(tmp_path, "bayesian", space=space, max_trials=30)
+    while (trial := made.create_trial("t")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        size = values["a"] * values["b"]
+        end(made, trial, size / 1000 - values["c"], message=reason if size > 500 else None)
+    failed = sum(trial.status == "FAILED" for trial in made.trials.values())
+    # Of what is drawn at random it would be 59 %.
+    assert 0 < failed < len(made.trials) / 2
+    assert len(made.trials) == 30 + (failed if reason.startswith(REJECTED) else 0)
+    best = made.get_best_trials()[0].hyperparameters.values
+    assert best["a"] * best["b"] >= 448
+
+
 def test_rejected_trials_do_not_count(tmp_path):
     made = oracle(tmp_path, max_trials=2)
     end(made, made.create_trial("t"), message="over budget: large")

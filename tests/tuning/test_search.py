@@ -398,7 +398,7 @@ def test_an_interrupt_of_the_last_training_leaves_a_report_and_no_other_preset(j
     [
         # Two epochs are too few to tell from, but the first one is too long.
         (2, 0.1, r"([\d.]+) s in epoch 1 of 2"),
-        (5000, 60, r"([\d.e+]+) s for 5000 epochs"),
+        (5000, 60, r"([\d.]+) s for 5000 epochs"),
     ],
 )
 def test_a_trial_that_would_take_too_long(tmp_path, epochs, max_seconds, received):
@@ -411,6 +411,14 @@ def test_a_trial_that_would_take_too_long(tmp_path, epochs, max_seconds, receive
         result.trials[0].reason,
     )
     assert float(found[1]) > max_seconds
+
+
+def test_a_process_that_hangs_is_ended(monkeypatch, tmp_path):
+    # As one that is not heard of: it has not begun to train after so short a time.
+    monkeypatch.setattr(trial_process, "_SLACK", 0.2)
+    result = search(hypermodel(max_seconds=0.1), output_dir=tmp_path, max_trials=1, progress=False)
+    assert [trial.status for trial in result.trials] == ["failed"]
+    assert re.fullmatch(r"the process hung, and was ended after \d+ s", result.trials[0].reason)
 
 
 def test_the_time_of_a_trial_is_that_of_its_folds(monkeypatch):

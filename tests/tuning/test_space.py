@@ -87,6 +87,7 @@ def test_json_and_text_say_the_same():
             st.none(),
             st.booleans(),
             st.integers(-99, 99),
+            st.sampled_from([0.1, 0.5, 1.0, 2.0]),
             st.sampled_from(["a", "true", "1", "x,y"]),
         ),
         min_size=1,

@@ -54,8 +54,10 @@ def is_rejected(trial: Trial) -> bool:
 class _Lasting:
     """What all oracles have here; beside one of KerasTuner's."""
 
-    # Set by `make_oracle`.
+    # Set by `make_oracle`: whether several workers ask, and why trials failed that workers end, for
+    # KerasTuner's messages do not bring it.
     is_shared = False
+    reasons: dict[str, str]
     # Whether nothing was left to draw.
     _is_exhausted = False
 
@@ -369,7 +371,6 @@ def make_oracle(
     oracle = _ORACLES[tuner](**options)
     oracle.max_trials = max_trials
     oracle.is_shared = is_shared
-    # Why trials failed that workers end, for KerasTuner's messages do not bring it.
     oracle.reasons = {}
     oracle.verbose = 0
     return oracle

@@ -187,7 +187,7 @@ def search(
             epochs=hypermodel.recipe.epochs,
             is_shared=role is not None,
         )
-        way = _Way(
+        options = _Options(
             folder=folder,
             objective=objective,
             folds=folds,
@@ -199,7 +199,7 @@ def search(
             retry_failed=retry_failed,
             search_id=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
         )
-        searcher = _Searcher(oracle, hypermodel, way, processes)
+        searcher = _Searcher(oracle, hypermodel, options, processes)
         if role == distributed.WORKER:
             searcher.search()
             return read_search(folder)
@@ -232,7 +232,7 @@ def read_search(output_dir: str | os.PathLike[str]) -> SearchResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Way:
+class _Options:
     """How a search is made, as `search` is told."""
 
     folder: Path
@@ -254,72 +254,72 @@ class _Searcher(BaseTuner):
         self,
         oracle: keras_tuner.Oracle,
         hypermodel: ZooHyperModel,
-        way: _Way,
+        options: _Options,
         processes: TrialProcesses,
     ) -> None:
-        self._hypermodel, self._way, self._processes = hypermodel, way, processes
-        self._console = Console(highlight=False, markup=False, quiet=not way.progress)
+        self._hypermodel, self._options, self._processes = hypermodel, options, processes
+        self._console = Console(highlight=False, markup=False, quiet=not options.progress)
         # Without a hypermodel of its own it does not build models to learn the space.
         with contextlib.redirect_stdout(io.StringIO()):  # where it says that it goes on
-            super().__init__(oracle, directory=str(way.folder), project_name=_STATE)
-        if way.role == distributed.WORKER:
+            super().__init__(oracle, directory=str(options.folder), project_name=_STATE)
+        if options.role == distributed.WORKER:
             # A chief that runs trials again has not begun yet when its worker comes first.
-            before = _read_over(way.folder) if way.retry_failed else None
+            before = _read_over(options.folder) if options.retry_failed else None
             self.oracle = distributed.Client(
                 oracle,
-                timeout=way.timeout,
-                is_over=lambda: _is_over(way.folder, oracle, before),
-                search_id=way.search_id,
+                timeout=options.timeout,
+                is_over=lambda: _is_over(options.folder, oracle, before),
+                search_id=options.search_id,
             )
 
     # KerasTuner's own state is the oracle's alone, and is the chief's.
 
     def _get_tuner_fname(self) -> str:
-        return str(self._way.folder / _STATE / "oracle.json")
+        return str(self._options.folder / _STATE / "oracle.json")
 
     def save(self) -> None:
-        if self._way.role != distributed.WORKER:
+        if self._options.role != distributed.WORKER:
             self.oracle.save()
 
     def reload(self) -> None:
-        if self._way.role == distributed.WORKER:
+        if self._options.role == distributed.WORKER:
             return
         self.oracle.reload()
-        if self._way.retry_failed:
+        if self._options.retry_failed:
             failed = self.oracle.failed()
             for key in failed:
-                (_folder(self._way.folder, key) / trial_process.RESULT).unlink(missing_ok=True)
+                (_folder(self._options.folder, key) / trial_process.RESULT).unlink(missing_ok=True)
             self.oracle.retry(failed)
 
     def search(self) -> None:
         """Runs trials, or as the chief gives them out, until none is left."""
-        if self._way.role != distributed.CHIEF:
+        if self._options.role != distributed.CHIEF:
             super().search()
             return
         self.save()
         address = distributed.address()
         self._console.print(f"chief at {address}: waiting for workers")
-        (self._way.folder / _OVER).unlink(missing_ok=True)
+        (self._options.folder / _OVER).unlink(missing_ok=True)
         distributed.serve(
             self.oracle,
             address,
             on_trial_end=self._said,
-            worker_timeout=self._way.worker_timeout,
-            timeout=self._way.timeout,
-            search_id=self._way.search_id,
+            worker_timeout=self._options.worker_timeout,
+            timeout=self._options.timeout,
+            search_id=self._options.search_id,
         )
         over = {"max_trials": self.oracle.max_trials, "ended": time.time()}
-        write_json(self._way.folder / _OVER, over)
+        write_json(self._options.folder / _OVER, over)
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains a trial, and returns its scores by the names of objectives."""
-        number, folder = _number(trial.trial_id), _folder(self._way.folder, trial.trial_id)
+        number, folder = _number(trial.trial_id), _folder(self._options.folder, trial.trial_id)
         configuration = self._hypermodel.configuration(trial.hyperparameters)
         told = ", ".join(f"{name}={_short(v)}" for name, v in configuration.values.items())
         self._console.print(f"trial {number}: {told}", soft_wrap=True)
         folder.mkdir(parents=True, exist_ok=True)
         facts = {"values": dict(configuration.values)}
-        if self._way.role is not None:
+        if self._options.role is not None:
             facts["worker"] = self.tuner_id
         write_json(folder / _FACTS, facts)
         model = self._hypermodel.build(trial.hyperparameters)
@@ -338,6 +338,7 @@ class _Searcher(BaseTuner):
     def _job(self, trial: Trial, folder: Path, configuration: Configuration) -> TrialJob:
         hypermodel, values = self._hypermodel, trial.hyperparameters.values
         until, before = values.get(_EPOCHS), values.get(_CONTINUED)
+        command = self._options.command
         return TrialJob(
             folder=str(folder),
             preset=str(hypermodel.source.folder),
@@ -345,28 +346,28 @@ class _Searcher(BaseTuner):
             recipe=configuration.recipe.to_dict(),
             data=hypermodel.examples.data,
             data_options=dict(hypermodel.examples.options),
-            objective=self._way.objective,
+            objective=self._options.objective,
             features=hypermodel.features,
-            folds=self._way.folds,
+            folds=self._options.folds,
             until=None if until is None else int(until),
             max_seconds=hypermodel.max_seconds,
-            continues=None if before is None else str(_folder(self._way.folder, before)),
-            command=self._way.command and f"{self._way.command}  # trial {_number(trial.trial_id)}",
-            progress=self._way.progress,
+            continues=None if before is None else str(_folder(self._options.folder, before)),
+            command=command and f"{command}  # trial {_number(trial.trial_id)}",
+            progress=self._options.progress,
         )
 
     @contextlib.contextmanager
     def _heard(self, trial: Trial) -> Iterator[Any]:
         """Lets a worker's chief hear of it; gives what tells whether the trial is still ours."""
-        if self._way.role is None:
+        if self._options.role is None:
             yield lambda: True
             return
-        with self.oracle.heard(trial.trial_id, every=self._way.worker_timeout / 6) as ours:
+        with self.oracle.heard(trial.trial_id, every=self._options.worker_timeout / 6) as ours:
             yield ours
 
     def _try_run_and_update_trial(self, trial, *arguments, **options):
         """As KerasTuner's, with one line for a reason instead of a traceback."""
-        folder = _folder(self._way.folder, trial.trial_id)
+        folder = _folder(self._options.folder, trial.trial_id)
         try:
             self._run_and_update_trial(trial, *arguments, **options)
             trial.status = "COMPLETED"
@@ -388,34 +389,35 @@ class _Searcher(BaseTuner):
             return  # it is another worker's
         with contextlib.suppress(TrialLostError):
             super().on_trial_end(trial)
-        if self._way.role is None:
+        if self._options.role is None:
             self._said(trial)
 
     def _said(self, trial: Trial) -> None:
         """Keeps what is known of all trials, and says which is the best."""
         result = self.result()
-        write_json(self._way.folder / TRIALS, [row.to_dict() for row in result.trials])
-        if self._way.role == distributed.CHIEF:
+        write_json(self._options.folder / TRIALS, [row.to_dict() for row in result.trials])
+        if self._options.role == distributed.CHIEF:
             row = next(row for row in result.trials if row.number == _number(trial.trial_id))
-            told = row.reason or f"{self._way.objective} {row.score:.4f}"
+            told = row.reason or f"{self._options.objective} {row.score:.4f}"
             self._console.print(f"trial {row.number}, {row.worker}: {told}", soft_wrap=True)
         if result.best is not None:
             best = f"{result.best.score:.4f}, trial {result.best.number}"
-            self._console.print(f"  best {self._way.objective} so far {best}")
+            self._console.print(f"  best {self._options.objective} so far {best}")
 
     def result(self) -> SearchResult:
         """All trials, as they stand."""
         keys = sorted(self.oracle.trials, key=_number)
         rows = tuple(self._row(self.oracle.trials[key]) for key in keys)
-        return SearchResult(self._way.objective, rows, self._way.folder)
+        return SearchResult(self._options.objective, rows, self._options.folder)
 
     def report(self, *, may_train: bool = True) -> SearchResult:
         """Writes the best preset and the report."""
         result = self.result()
-        write_json(self._way.folder / TRIALS, [row.to_dict() for row in result.trials])
+        write_json(self._options.folder / TRIALS, [row.to_dict() for row in result.trials])
         has_best = self._write_best(result)
         write_report(result)
-        if may_train and self._way.folds is not None and result.best is not None and not has_best:
+        has_folds = self._options.folds is not None
+        if may_train and has_folds and result.best is not None and not has_best:
             self._train_best(result.best)
             if self._write_best(result):
                 write_report(result)
@@ -425,19 +427,19 @@ class _Searcher(BaseTuner):
         """Copies the best trial's model as a preset, if there is one; another's is removed."""
         source = None
         if result.best is not None:
-            part = RUN if self._way.folds is None else f"{_REFIT}/{RUN}"
-            source = self._way.folder / result.best.folder / part / PRESET
+            part = RUN if self._options.folds is None else f"{_REFIT}/{RUN}"
+            source = self._options.folder / result.best.folder / part / PRESET
         if source is None or not source.is_dir():
-            shutil.rmtree(self._way.folder / BEST, ignore_errors=True)
+            shutil.rmtree(self._options.folder / BEST, ignore_errors=True)
             return False
-        with atomic_folder(self._way.folder / BEST, replace=True) as beside:
+        with atomic_folder(self._options.folder / BEST, replace=True) as beside:
             shutil.copytree(source, beside, dirs_exist_ok=True)
         return True
 
     def _train_best(self, best: TrialRow) -> None:
         """Trains the best trial on the usual split, where it was judged by folds."""
         self._console.print(f"trial {best.number} once more, on the usual split")
-        folder = self._way.folder / best.folder / _REFIT
+        folder = self._options.folder / best.folder / _REFIT
         if "error" in trial_process.read_result(folder):
             (folder / trial_process.RESULT).unlink()  # it is worth another attempt
         key = next(key for key in self.oracle.trials if _number(key) == best.number)
@@ -451,7 +453,7 @@ class _Searcher(BaseTuner):
             self._console.print(f"  no preset was made: {outcome['error']}", style="yellow")
 
     def _row(self, trial: Trial) -> TrialRow:
-        folder = _folder(self._way.folder, trial.trial_id)
+        folder = _folder(self._options.folder, trial.trial_id)
         path = folder / _FACTS
         facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         outcome = trial_process.read_result(folder)
@@ -469,7 +471,7 @@ class _Searcher(BaseTuner):
             seconds=outcome.get("seconds"),
             ended=None if status == "running" else outcome.get("ended"),
             worker=facts.get("worker", ""),
-            folder=folder.relative_to(self._way.folder).as_posix(),
+            folder=folder.relative_to(self._options.folder).as_posix(),
         )
 
 

@@ -8,6 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
+import psutil
+
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Waits for what must become true."""
@@ -15,6 +17,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether a process has ended, though nobody may have reaped it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def tf_configs(num: int = 2) -> list[str]:

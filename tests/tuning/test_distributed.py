@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.workers import wait_until
+from support.workers import gone, wait_until
 
 from qrkt_keras import zoo
 from qrkt_keras.training import read_checkpoint
@@ -24,7 +24,7 @@ from qrkt_keras.tuning.oracles import make_oracle
 ROOT = Path(__file__).parents[2]
 SMALL = ["hidden_dim=4", "num_heads=1", "solver=rk1", "recipe.learning_rate=3e-3..3e-2:log"]
 # Of less than a tenth of a second each: a trial is to be caught in the middle.
-EPOCHS = 100
+EPOCHS = 60
 # Seconds of which a quiet machine needs a tenth; a process is given more than it gives the others.
 PATIENCE = 300
 
@@ -88,14 +88,6 @@ def epochs_done(trial):
 def trains(trial, beyond=0):
     """Whether a trial has trained more than so many epochs, and has no result yet."""
     return epochs_done(trial) > beyond and not (trial / "result.json").exists()
-
-
-def gone(process):
-    """Whether a process has ended, though nobody may have reaped it."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def finished(process):
@@ -272,6 +264,40 @@ def test_a_silent_worker_loses_its_trial_and_is_told_so(chief, monkeypatch):
     chief.thread.join(60)
     assert not chief.thread.is_alive() and not chief.errors
     assert sorted(chief.seen) == ["0", "1", "2", "3"]
+
+
+def test_a_worker_of_another_search_is_refused(chief, monkeypatch):
+    own = client(chief, "w1", monkeypatch)
+    trial = own.create_trial("w1")
+    other = distributed.Client(chief, timeout=20, search_id="another")
+    message = "the chief of another search: .* Received: 127.0.0.1:"
+    with pytest.raises(distributed.ChiefLostError, match=message):
+        other.create_trial("w2")
+    # Nor does it end what is not its own, by a name that is known there.
+    with pytest.raises(distributed.ChiefLostError, match=message):
+        other.end_trial(trial)
+    assert list(chief.trials) == [trial.trial_id] and chief.seen == []
+    for _ in range(3):
+        finish(own, trial)
+        trial = own.create_trial("w1")
+    assert trial.status == "STOPPED"
+    chief.thread.join(60)
+    assert not chief.thread.is_alive() and not chief.errors
+
+
+def test_a_search_that_is_over_may_go_on(tmp_path):
+    """A worker that comes before the chief that runs failed trials again waits for it."""
+    module = sys.modules["qrkt_keras.tuning.search"]
+    oracle = shared_oracle(tmp_path)
+    assert not module._is_over(tmp_path, oracle, None)
+    for ended in (1.0, 2.0):
+        over = {"max_trials": 3, "ended": ended}
+        (tmp_path / "over.json").write_text(json.dumps(over))
+        assert module._is_over(tmp_path, oracle, None)
+        assert module._is_over(tmp_path, oracle, {"max_trials": 3, "ended": 0.0})
+        assert not module._is_over(tmp_path, oracle, over)
+    oracle.max_trials = 4
+    assert not module._is_over(tmp_path, oracle, None)
 
 
 def test_an_error_on_the_chief_ends_it(chief, monkeypatch):

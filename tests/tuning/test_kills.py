@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.workers import wait_until
+from support.workers import gone, wait_until
 
 from qrkt_keras import zoo
 from qrkt_keras.training import read_checkpoint
@@ -62,14 +62,6 @@ def trainer(search, folder, number):
             if any(file.path == log for file in child.open_files()):
                 return child
     raise AssertionError(f"nobody trains trial {number}")
-
-
-def gone(process):
-    """Whether a process has ended, though nobody may have reaped it."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def epochs_done(folder, number):

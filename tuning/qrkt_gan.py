@@ -3,9 +3,10 @@
 python tuning/qrkt_gan.py    # again to continue it, whatever happened
 """
 
+from qrkt_keras import zoo
 from qrkt_keras.tuning import ZooHyperModel, default_space, search
 
-SPACE = default_space("QRKTGAN").overridden(
+SPACE = default_space("QRKTGAN", zoo.read_preset("qrkt_gan_digits").config).overridden(
     ["solver=rk1,rk2", "template=ry_ring", "discriminator_depth=1,2", "recipe.augment=translation"]
 )
 

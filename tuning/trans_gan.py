@@ -3,9 +3,12 @@
 python tuning/trans_gan.py    # again to continue it, whatever happened
 """
 
+from qrkt_keras import zoo
 from qrkt_keras.tuning import ZooHyperModel, default_space, search
 
-SPACE = default_space("TransGAN").overridden(["recipe.augment=translation"])
+SPACE = default_space("TransGAN", zoo.read_preset("trans_gan_digits").config).overridden(
+    ["recipe.augment=translation"]
+)
 
 
 def make_hypermodel() -> ZooHyperModel:

@@ -123,7 +123,9 @@ def _sized(class_name: str, config: Mapping[str, Any]) -> Iterator[Dimension]:
     if class_name == "QViT" and config.get("patch_size", 1) % 2 == 0:
         patch = config["patch_size"]
         yield Dimension("patch_stride", "choice", (patch, patch // 2))
-    for name in _GAN_WIDTHS if "latent_dim" in config else ():
+    if class_name not in ("QRKTGAN", "TransGAN"):
+        return
+    for name in _GAN_WIDTHS:
         own = config.get(name)
         widths = own if isinstance(own, Sequence) else [own]
         # Heads divide what is halved too.
@@ -131,7 +133,7 @@ def _sized(class_name: str, config: Mapping[str, Any]) -> Iterator[Dimension]:
             continue
         half = [width // 2 for width in widths]
         yield Dimension(name, "choice", (own, half if widths is own else half[0]))
-    for name in _GAN_DEPTHS if "latent_dim" in config else ():
+    for name in _GAN_DEPTHS:
         if isinstance(own := config.get(name), Sequence):
             # A stage without blocks has none in all.
             others = [[max(1, depth + more) if depth else 0 for depth in own] for more in (-1, 1)]

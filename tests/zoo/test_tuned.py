@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import runpy
+import shlex
 from pathlib import Path
 
 from qrkt_keras import zoo
@@ -30,6 +31,7 @@ def test_the_search_is_that_of_the_command_and_of_the_script():
         "--max-params": "max_params", "--max-qubits": "max_qubits", "--model": "preset",
     }.items():  # fmt: skip
         assert str(SEARCH[name]) == words[words.index(option) + 1]
+    assert set(words) < set(shlex.split(SEARCH["command"]))
     script = runpy.run_path(str(ROOT / "tuning" / "qvit.py"))["make_hypermodel"]()
     assert script.space.to_texts() == kept.to_texts()
     assert (script.max_params, script.max_qubits) == (SEARCH["max_params"], SEARCH["max_qubits"])

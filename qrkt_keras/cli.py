@@ -1200,6 +1200,8 @@ def tune(
     if not any([*asked.values(), only, epochs]):
         epochs, max_trials = _FIRST_LOOK["epochs"], max_trials or _FIRST_LOOK["max_trials"]
         asked["vary"] = vary = list(_FIRST_SPACE)
+        if not quiet and not show_space:
+            _say("A first look, at small circuits: --model or --data begins a search in earnest.")
     options = asked | {"max_trials": max_trials, **reading, "only": only, "epochs": epochs}
     options |= {"max_params": max_params, "max_qubits": max_qubits, "fits": fits}
     options |= {
@@ -1304,8 +1306,7 @@ def _space(
             )
         return tuning.Space(()).overridden(changes)
     if file is None:
-        config = dict(source.config) | arguments
-        space = tuning.default_space(source.class_name, config).without(arguments)
+        space = tuning.default_space(source.class_name, dict(source.config) | arguments)
     else:
         text = file.read_text(encoding="utf-8", errors="replace")
         with contextlib.suppress(json.JSONDecodeError):  # which the space complains of
@@ -1313,7 +1314,7 @@ def _space(
             if isinstance(content, dict) and "space" in content:
                 text = json.dumps(content["space"])
         space = tuning.Space.from_json(text)
-    return space.overridden(changes)
+    return space.fixed(arguments).overridden(changes)
 
 
 def _say_search(result: SearchResult, *, quiet: bool) -> None:

@@ -70,7 +70,7 @@ def test_without_options_it_is_a_first_look(jobs, in_empty_folder):
 
 @pytest.mark.parametrize(
     "model, dimension",
-    [("QViT", "patch_stride"), ("patch-qnn", "num_blocks"), ("QRKTGAN", "discriminator_width")],
+    [("QViT", "pooling"), ("patch-qnn", "num_blocks"), ("QRKTGAN", "discriminator_width")],
 )
 def test_a_family_may_be_called_by_its_class(model, dimension):
     assert dimension in run("--model", model, "--show-space")

@@ -94,9 +94,8 @@ def default_space(class_name: str, config: Mapping[str, Any] | None = None) -> S
 
     Args:
         class_name: Of its models, such as `"QViT"`.
-        config: Arguments of such a model, as a preset has them. What depends on the size of its
-            images is drawn only where they are told: a QViT's patches may overlap by half of their
-            side; a GAN's widths may be half as large, and its stages a block deeper or less deep.
+        config: Arguments of such a model, as a preset has them. Of GANs, whose widths go by their
+            images, they may be half as large, and stages a block deeper or less deep.
 
     Raises:
         ValueError: If it has none.
@@ -105,8 +104,8 @@ def default_space(class_name: str, config: Mapping[str, Any] | None = None) -> S
 
     >>> [dimension.name for dimension in default_space("PatchQNN")][:2]
     ['num_blocks', 'num_qubits_per_circuit']
-    >>> default_space("QViT", {"patch_size": 4}).to_texts()[-1]
-    'patch_stride=4,2'
+    >>> default_space("QRKTGAN", {"widths": [64, 16]}).to_texts()[-1]
+    'widths=[64, 16],[32, 8]'
     """
     if class_name not in _SPACES:
         raise ValueError(
@@ -119,10 +118,7 @@ def default_space(class_name: str, config: Mapping[str, Any] | None = None) -> S
 
 
 def _sized(class_name: str, config: Mapping[str, Any]) -> Iterator[Dimension]:
-    """Dimensions whose values go by the arguments of a model, the model's own first."""
-    if class_name == "QViT" and config.get("patch_size", 1) % 2 == 0:
-        patch = config["patch_size"]
-        yield Dimension("patch_stride", "choice", (patch, patch // 2))
+    """Dimensions whose values go by the arguments of a GAN, its own first."""
     if class_name not in ("QRKTGAN", "TransGAN"):
         return
     for name in _GAN_WIDTHS:

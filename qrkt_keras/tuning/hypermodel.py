@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,12 +16,14 @@ from qrkt_keras.hardware import fits, get_processor
 from qrkt_keras.training import Augmentation, GANRecipe, Recipe, fit, fit_gan
 from qrkt_keras.training.job import several_models
 from qrkt_keras.training.recipes import SCHEDULE_FIELDS
+from qrkt_keras.tuning.budgets import BudgetError, TimeBudget
 from qrkt_keras.tuning.families import default_space
-from qrkt_keras.tuning.results import BudgetError, classifier_scores, gan_scores
+from qrkt_keras.tuning.results import MEASURES, classifier_scores, gan_scores
 from qrkt_keras.tuning.space import RECIPE, Space
 from qrkt_keras.zoo import (
     Examples,
     Preset,
+    PresetError,
     examples_for,
     feature_network_for,
     from_preset,
@@ -54,7 +56,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
 
     Args:
         preset: Name or folder of the preset whose values are taken where none is drawn.
-        space: What is drawn; by default the family's, see `default_space`, without what has a
+        space: What is drawn; by default the family's, see `default_space`, but for what has a
             value in `arguments`.
         data: Name or path of the data set; by default the preset's.
         data_options: How it is read, see `data.arrays`.
@@ -71,8 +73,8 @@ class ZooHyperModel(keras_tuner.HyperModel):
 
     Raises:
         ValueError: If the space or an argument has a name that the model does not know, an argument
-            is in the space too, or a budget is none.
-        PresetError: If the preset is unknown or damaged.
+            is drawn too, or a budget is none.
+        PresetError: If the preset is unknown or damaged, or nothing measures a GAN's images.
 
     Example:
 
@@ -102,9 +104,10 @@ class ZooHyperModel(keras_tuner.HyperModel):
         self.arguments = dict(arguments or {})
         if space is None:
             config = dict(self.source.config) | self.arguments
-            space = default_space(self.source.class_name, config).without(self.arguments)
+            space = default_space(self.source.class_name, config).fixed(self.arguments)
         self.space = space
-        if drawn := sorted(name for name in self.arguments if name in space):
+        if space != (fixed := space.fixed(self.arguments)):
+            drawn = [one.name for one, other in zip(space, fixed, strict=True) if one != other]
             raise ValueError(
                 "An argument is either drawn or has one value. "
                 f"Received: {', '.join(drawn)} both in the space and in the arguments"
@@ -124,6 +127,11 @@ class ZooHyperModel(keras_tuner.HyperModel):
             raise ValueError(
                 "A feature network measures the images of GANs, and the preset is of class "
                 f"{self.source.class_name}. Received: features={features!r}"
+            )
+        if self.is_gan and features is None and feature_network_for(self.examples.data) is None:
+            raise PresetError(
+                "There is no preset features_DATA for this data set: features= names what "
+                f"generated images are measured by. Received: data={self.examples.data!r}"
             )
         self.features = features
         for name, budget in (("max_params", max_params), ("max_qubits", max_qubits)):
@@ -206,11 +214,13 @@ class ZooHyperModel(keras_tuner.HyperModel):
         hyperparameters: keras_tuner.HyperParameters,
         model: keras.Model,
         *arguments: Any,
-        callbacks: Iterable[keras.callbacks.Callback] = (),
+        callbacks: Sequence[keras.callbacks.Callback] = (),
         verbose: int | str = "auto",
         **options: Any,
     ) -> dict[str, float]:
         """Trains a trial's model as its recipe says, for KerasTuner's own tuners; nothing is kept.
+
+        The epoch counts that is best by the tuner's objective, if it is one of `OBJECTIVES`.
 
         Args:
             hyperparameters: The trial's.
@@ -223,6 +233,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
             Its scores, by the names of objectives.
 
         Raises:
+            BudgetError: If it takes longer than `max_seconds`.
             ValueError: If it is told what to train on, or how; also by KerasTuner's `Hyperband`,
                 which goes on without the optimizer's state: `search(tuner="hyperband")` has it.
 
@@ -245,6 +256,13 @@ class ZooHyperModel(keras_tuner.HyperModel):
                 f"Hyperband by search(tuner='hyperband'). Received: {', '.join(told)}"
             )
         recipe = self.configuration(hyperparameters).recipe
+        # KerasTuner keeps the weights of the epoch that is best by its objective: so do we.
+        judges = (getattr(callback, "objective", None) for callback in callbacks)
+        objective = next((judge.name for judge in judges if judge is not None), None)
+        if objective in MEASURES:
+            recipe = dataclasses.replace(recipe, monitor=objective)
+        if self.max_seconds is not None:
+            callbacks = [*callbacks, TimeBudget(self.max_seconds)]
         options = {
             "data_options": dict(self.examples.options),
             "callbacks": callbacks,

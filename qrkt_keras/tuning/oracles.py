@@ -31,7 +31,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from qrkt_keras.training import atomic_write
-from qrkt_keras.tuning.results import OBJECTIVES, REJECTED
+from qrkt_keras.tuning.budgets import REJECTED
+from qrkt_keras.tuning.results import OBJECTIVES
 
 # A failing trial ends no search, however many follow each other.
 _NEVER = 10**9

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_tuner.errors import FailedTrialError
-
 from qrkt_keras.training import GANResult, TrainingResult
 
 # What a trial can be judged by, and whether more of it is better.
@@ -27,13 +25,6 @@ MEASURES = {"val_auc": "macro_auc", "val_accuracy": "accuracy", "val_loss": "los
 SEARCH = "search.json"
 TRIALS = "trials.json"
 BEST = "best"
-
-# How the reason of a trial begins that a budget refuses.
-REJECTED = "over budget: "
-
-
-class BudgetError(FailedTrialError):
-    """A model is larger, or slower, than the search allows; its trial is not tried again."""
 
 
 def classifier_scores(result: TrainingResult) -> dict[str, float]:

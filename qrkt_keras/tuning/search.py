@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import fnmatch
 import gc
-import hashlib
 import io
 import json
 import os
 import shutil
-import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ from qrkt_keras.tuning.trial_process import (
     TrialLostError,
     TrialProcesses,
 )
-from qrkt_keras.zoo import PresetError, feature_network_for
 
 MAX_TRIALS = 20
 
@@ -176,7 +174,7 @@ def search(
         ):
             _remove(folder)
             with atomic_write(folder / SEARCH) as file:
-                kept = {**told, "command": command}
+                kept = {**told, "command": command, "id": uuid.uuid4().hex}
                 file.write(f"{json.dumps(kept, indent=2)}\n".encode())
         oracle = make_oracle(
             tuner,
@@ -197,7 +195,7 @@ def search(
             worker_timeout=worker_timeout,
             timeout=timeout,
             retry_failed=retry_failed,
-            search_id=hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
+            search_id=_read_kept(folder).get("id", ""),
         )
         searcher = _Searcher(oracle, hypermodel, options, processes)
         if role == distributed.WORKER:
@@ -224,7 +222,7 @@ def read_search(output_dir: str | os.PathLike[str]) -> SearchResult:
     folder = Path(output_dir)
     if not (folder / SEARCH).is_file():
         raise SearchError(f"The folder holds no search. Received: output_dir={folder}")
-    objective = json.loads((folder / SEARCH).read_text(encoding="utf-8"))["objective"]
+    objective = _read_kept(folder)["objective"]
     rows = []
     if (folder / TRIALS).exists():
         rows = json.loads((folder / TRIALS).read_text(encoding="utf-8"))
@@ -263,12 +261,10 @@ class _Searcher(BaseTuner):
         with contextlib.redirect_stdout(io.StringIO()):  # where it says that it goes on
             super().__init__(oracle, directory=str(options.folder), project_name=_STATE)
         if options.role == distributed.WORKER:
-            # A chief that runs trials again has not begun yet when its worker comes first.
-            before = _read_over(options.folder) if options.retry_failed else None
             self.oracle = distributed.Client(
                 oracle,
                 timeout=options.timeout,
-                is_over=lambda: _is_over(options.folder, oracle, before),
+                is_over=lambda: _is_over(options, oracle),
                 search_id=options.search_id,
             )
 
@@ -308,7 +304,7 @@ class _Searcher(BaseTuner):
             timeout=self._options.timeout,
             search_id=self._options.search_id,
         )
-        over = {"max_trials": self.oracle.max_trials, "ended": time.time()}
+        over = {"max_trials": self.oracle.max_trials, "retried": self._options.retry_failed}
         write_json(self._options.folder / _OVER, over)
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
@@ -475,17 +471,15 @@ class _Searcher(BaseTuner):
         )
 
 
-def _read_over(folder: Path) -> dict[str, Any] | None:
+def _is_over(options: _Options, oracle: keras_tuner.Oracle) -> bool:
+    """Whether a chief has ended a search of as many trials, and run again what it was to."""
     try:
-        return json.loads((folder / _OVER).read_text(encoding="utf-8"))
+        told = json.loads((options.folder / _OVER).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
-
-
-def _is_over(folder: Path, oracle: keras_tuner.Oracle, before: dict[str, Any] | None) -> bool:
-    """Whether a chief has ended a search of as many trials, since it had ended `before`."""
-    told = _read_over(folder)
-    return told is not None and told != before and told["max_trials"] == oracle.max_trials
+        return False
+    # One that runs trials again has not begun yet when its worker comes first.
+    is_done = told.get("retried") or not options.retry_failed
+    return is_done and told["max_trials"] == oracle.max_trials
 
 
 def _short(value: Any) -> str:
@@ -533,12 +527,6 @@ def _check(
                 "A GAN's images are compared with all images of the data set: folds are for "
                 f"classifiers. Received: folds={folds} with {source.name!r}"
             )
-        data = hypermodel.examples.data
-        if hypermodel.features is None and feature_network_for(data) is None:
-            raise PresetError(
-                "There is no preset features_DATA for this data set: features= names what "
-                f"generated images are measured by. Received: data={data!r}"
-            )
 
 
 def _told(
@@ -573,7 +561,8 @@ def _share_gpus() -> None:
         return
     import tensorflow as tf
 
-    with contextlib.suppress(RuntimeError):  # they are in use already
+    # They are in use already, or their memory is limited otherwise.
+    with contextlib.suppress(RuntimeError, ValueError):
         for gpu in tf.config.get_visible_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
 
@@ -605,7 +594,7 @@ def _check_folder(folder: Path, told: Mapping[str, Any], *, resume: bool, overwr
 
 def _check_kept(folder: Path, told: Mapping[str, Any]) -> None:
     """Refuses a folder with another search."""
-    kept = json.loads((folder / SEARCH).read_text(encoding="utf-8"))
+    kept = _read_kept(folder)
     other = sorted(name for name in told if kept.get(name) != told[name])
     if other:
         begun = f" It was begun by `{kept['command']}`." if kept.get("command") else ""
@@ -613,6 +602,10 @@ def _check_kept(folder: Path, told: Mapping[str, Any]) -> None:
             "output_dir holds another search: use the options that it was begun with, or another "
             f"folder.{begun} Received: other {', '.join(other)} in {folder / SEARCH}"
         )
+
+
+def _read_kept(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / SEARCH).read_text(encoding="utf-8"))
 
 
 def _locked(folder: Path) -> contextlib.AbstractContextManager:

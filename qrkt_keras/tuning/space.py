@@ -242,24 +242,13 @@ class Space:
             changed.append(one)
         return type(self)(tuple(changed))
 
-    def without(self, fixed: Mapping[str, Any]) -> Self:
-        """The same without dimensions whose values are fixed.
-
-        What depends on them stays where its condition holds, and goes where it does not.
-        """
-        kept, gone = [], set()
-        for one in self:
-            met = [
-                (name, values)
-                for name, values in one.when
-                if name in fixed and _frozen(fixed[name]) in values
-            ]
-            open_conditions = tuple(condition for condition in one.when if condition not in met)
-            if one.name in fixed or any(n in fixed or n in gone for n, _ in open_conditions):
-                gone.add(one.name)
-            else:
-                kept.append(dataclasses.replace(one, when=open_conditions))
-        return type(self)(tuple(kept))
+    def fixed(self, values: Mapping[str, Any]) -> Self:
+        """The same with one value for those dimensions that have one here; conditions stay."""
+        space = self
+        for name in values:
+            if name in self:
+                space = space.with_dimension(Dimension(name, "choice", (values[name],)))
+        return space
 
     def overridden(self, texts: Iterable[str]) -> Self:
         """The same with dimensions from texts, see `Dimension.parse`."""

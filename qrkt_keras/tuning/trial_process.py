@@ -37,13 +37,8 @@ from qrkt_keras.training import (
     lock_folder,
 )
 from qrkt_keras.training.job import several_models, write_json
-from qrkt_keras.tuning.results import (
-    MEASURES,
-    REJECTED,
-    BudgetError,
-    classifier_scores,
-    gan_scores,
-)
+from qrkt_keras.tuning.budgets import REJECTED, BudgetError, TimeBudget
+from qrkt_keras.tuning.results import MEASURES, classifier_scores, gan_scores
 from qrkt_keras.zoo import feature_network_for, from_preset, save_to_preset
 from qrkt_keras.zoo.runs import PRESET
 
@@ -58,8 +53,6 @@ _INTERRUPTED = 130
 _LOCKED = 75
 # A process that lost its search, or was told to stop, is gone after so many seconds.
 _GRACE = 60.0
-# After so many epochs it is known how long a trial will take.
-_TIMED_EPOCHS = 3
 # What a trial may do beside training, if its time is limited.
 _SLACK = 120.0
 # How often a search looks after its trial.
@@ -155,7 +148,7 @@ class TrialProcesses:
                 if not still_ours():
                     raise TrialLostError(f"The trial in {folder} was given to another worker")
                 if job.max_seconds and time.monotonic() - begun > 2 * job.max_seconds + _SLACK:
-                    break  # it hangs: its own budget would have stopped it
+                    break  # its own budget would have stopped it, if it did not hang
                 time.sleep(_POLL)
         except KeyboardInterrupt:
             process.interrupt()
@@ -169,8 +162,8 @@ class TrialProcesses:
         if not (folder / RESULT).exists():
             if (folder / LOG).exists():
                 said += (folder / LOG).read_bytes()[-4000:].decode(errors="replace")
-            hung = f"the process hung, and was ended after {time.monotonic() - begun:.0f} s"
-            write_result(folder, {"error": hung if status is None else _cause(status, said)})
+            late = f"the process was not done in {time.monotonic() - begun:.0f} s, and was ended"
+            write_result(folder, {"error": late if status is None else _cause(status, said)})
         return read_result(folder)
 
 
@@ -272,7 +265,7 @@ def train(job: TrialJob) -> dict[str, Any]:
         "until": job.until,
     }
     if job.max_seconds is not None:
-        options["callbacks"] = [_TimeBudget(job.max_seconds, job.folds or 1)]
+        options["callbacks"] = [TimeBudget(job.max_seconds, job.folds or 1)]
     if job.objective == "fid":
         recipe = GANRecipe.from_dict(dict(job.recipe))
         model, scores, result = _train_gan(job, recipe, options)
@@ -300,48 +293,6 @@ def train(job: TrialJob) -> dict[str, Any]:
         "epochs": max(one.epochs for one in result),
         "seconds": round(sum(one.seconds for one in result), 1),
     }
-
-
-class _TimeBudget(keras.callbacks.Callback):
-    """Stops a trial that takes too long, or would, as the first epochs of a training tell."""
-
-    def __init__(self, max_seconds: float, trainings: int) -> None:
-        super().__init__()
-        self._max_seconds, self._trainings = max_seconds, trainings
-        self._begin: float | None = None
-
-    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        self._times = [time.monotonic()]
-        if self._begin is None:
-            self._begin = self._times[0]
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float] | None = None) -> None:
-        if (seconds := time.monotonic() - self._begin) > self._max_seconds:
-            epochs = self.params["epochs"]
-            self._refuse(f"{_seconds(seconds)} in epoch {self._epoch + 1} of {epochs}")
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._times.append(time.monotonic())
-        epochs = self.params["epochs"]
-        if len(self._times) - 1 != _TIMED_EPOCHS or epoch + 1 == epochs:
-            return
-        # In the first one the step is compiled.
-        first = self._times[1] - self._times[0]
-        each = (self._times[-1] - self._times[1]) / (_TIMED_EPOCHS - 1)
-        seconds = self._trainings * (first + (epochs - 1) * each)
-        if seconds > self._max_seconds:
-            folds = f" in each of {self._trainings} folds" if self._trainings > 1 else ""
-            self._refuse(f"{_seconds(seconds)} for {epochs} epochs{folds}")
-
-    def _refuse(self, received: str) -> None:
-        raise BudgetError(f"A trial may train {self._max_seconds:g} s. Received: {received}")
-
-
-def _seconds(number: float) -> str:
-    return f"{number:.0f} s" if number >= 100 else f"{number:.3g} s"
 
 
 def _model(job: TrialJob, recipe: Recipe | GANRecipe) -> keras.Model:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import psutil
@@ -289,15 +290,19 @@ def test_a_search_that_is_over_may_go_on(tmp_path):
     """A worker that comes before the chief that runs failed trials again waits for it."""
     module = sys.modules["qrkt_keras.tuning.search"]
     oracle = shared_oracle(tmp_path)
-    assert not module._is_over(tmp_path, oracle, None)
-    for ended in (1.0, 2.0):
-        over = {"max_trials": 3, "ended": ended}
-        (tmp_path / "over.json").write_text(json.dumps(over))
-        assert module._is_over(tmp_path, oracle, None)
-        assert module._is_over(tmp_path, oracle, {"max_trials": 3, "ended": 0.0})
-        assert not module._is_over(tmp_path, oracle, over)
+
+    def is_over(retry_failed):
+        options = types.SimpleNamespace(folder=tmp_path, retry_failed=retry_failed)
+        return module._is_over(options, oracle)
+
+    assert not is_over(False)
+    over = tmp_path / "over.json"
+    over.write_text(json.dumps({"max_trials": 3, "retried": False}))
+    assert is_over(False) and not is_over(True)
+    over.write_text(json.dumps({"max_trials": 3, "retried": True}))
+    assert is_over(False) and is_over(True)
     oracle.max_trials = 4
-    assert not module._is_over(tmp_path, oracle, None)
+    assert not is_over(False) and not is_over(True)
 
 
 def test_an_error_on_the_chief_ends_it(chief, monkeypatch):

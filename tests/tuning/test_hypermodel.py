@@ -164,20 +164,24 @@ def test_sizes_go_by_the_preset():
     assert config["widths"] == (128, 32, 8) and config["discriminator_width"] == 96
     # A width of 4 has no half that four heads divide.
     assert "widths" not in ZooHyperModel("trans_gan_cifar10_small").space
-    assert "patch_stride" not in default_space("QViT")
-    overlapping = ZooHyperModel("qvit_rk4_digits", arguments={"patch_size": 2}).space
-    assert "patch_stride=2,1" in overlapping.to_texts()
 
 
 def test_what_is_given_is_not_drawn():
     given = {"template": "hardware_efficient", "solver": "rk1", "dropout": 0.25}
     hypermodel = ZooHyperModel("qvit_rk4_digits", arguments=given)
-    assert not {*given, "share_weights"} & {dimension.name for dimension in hypermodel.space}
-    layers = next(one for one in hypermodel.space if one.name == "num_ansatz_layers")
-    assert layers.when == ()
     for trial in trials(hypermodel, 3):
+        values = hypermodel.configuration(trial).values
+        assert {name: values[name] for name in given} == given
+        assert "share_weights" not in values and "num_ansatz_layers" in values
         config = hypermodel.build(trial).get_config()
         assert {name: config[name] for name in given} == given
+    # What the preset has for another value goes, here its two layers and its multiplier.
+    hypermodel = ZooHyperModel(
+        "qvit_3k_mnist", arguments={"template": "ry_ring", "pooling": "mean"}
+    )
+    for trial in trials(hypermodel, 2):
+        config = hypermodel.build(trial).get_config()
+        assert (config["num_ansatz_layers"], config["depth_multiplier"]) == (1, 1)
     with pytest.raises(ValueError, match="one value. Received: dropout both in the space and in"):
         ZooHyperModel("qvit_rk4_digits", default_space("QViT"), arguments={"dropout": 0.25})
 
@@ -185,10 +189,11 @@ def test_what_is_given_is_not_drawn():
 def test_keras_tuner_takes_it(tmp_path):
     space = Space(()).overridden(["hidden_dim=4,8", "num_heads=1", "solver=rk1,rk2"])
     several = Dimension("share_weights", "choice", (False, True), when=(("solver", ("rk2",)),))
-    hypermodel = ZooHyperModel("qvit_rk4_digits", space.with_dimension(several), recipe=epochs(1))
+    hypermodel = ZooHyperModel("qvit_rk4_digits", space.with_dimension(several), recipe=epochs(2))
     tuner = keras_tuner.RandomSearch(
         hypermodel,
-        objective=keras_tuner.Objective("val_auc", "max"),
+        # Not what the recipe goes by, which is the loss.
+        objective="val_accuracy",
         max_trials=3,
         seed=3,
         directory=tmp_path,
@@ -201,9 +206,35 @@ def test_keras_tuner_takes_it(tmp_path):
     images, labels = data.arrays("digits", "validation")
     model = tuner.get_best_models()[0]
     scores = classification_scores(labels, softmax(model.predict(images, verbose=0), axis=1))
-    assert scores.macro_auc == pytest.approx(tuner.oracle.get_best_trials()[0].score, abs=1e-5)
+    assert scores.accuracy == pytest.approx(tuner.oracle.get_best_trials()[0].score, abs=1e-6)
     with pytest.raises(ValueError, match="of its hypermodel, .* Received: ndarray, epochs"):
         hypermodel.fit(hypermodel.hyperparameters(), model, images, epochs=2)
+
+
+def test_the_epoch_counts_that_keras_tuner_keeps():
+    class Noted(keras.callbacks.Callback):
+        objective = keras_tuner.Objective("val_accuracy", "max")
+        logs = []
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.logs.append(dict(logs))
+
+    space = Space(()).overridden(["hidden_dim=4", "num_heads=1", "solver=rk1"])
+    recipe = epochs(12).with_given(learning_rate=0.1, warmup_steps=10)
+    hypermodel = ZooHyperModel("qvit_rk4_digits", space, recipe=recipe)
+    hyperparameters = hypermodel.hyperparameters()
+    keras.utils.set_random_seed(0)
+    model = hypermodel.build(hyperparameters)
+    scores = hypermodel.fit(hyperparameters, model, callbacks=[Noted()], verbose=0)
+    # The recipe goes by the loss, which is least elsewhere.
+    accuracies = [logs["val_accuracy"] for logs in Noted.logs]
+    least = min(Noted.logs, key=lambda logs: logs["val_loss"])
+    assert recipe.monitor == "val_loss" and least["val_accuracy"] < max(accuracies)
+    assert scores["val_accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
+    # Its time is limited as that of other trials.
+    hypermodel.max_seconds = 1e-3
+    with pytest.raises(BudgetError, match="A trial may train 0.001 s. Received: .* epoch 1 of 12"):
+        hypermodel.fit(hyperparameters, model, verbose=0)
 
 
 def epochs(number):

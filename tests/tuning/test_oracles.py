@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from qrkt_keras.tuning import TUNERS, Space
+from qrkt_keras.tuning.budgets import REJECTED
 from qrkt_keras.tuning.oracles import make_oracle
-from qrkt_keras.tuning.results import REJECTED
 
 SPACE = Space(()).overridden(["a=1,2,3,4", "b=1,2,3,4", "c=0..1.0"])
 FEW = Space(()).overridden(["a=1,2", "b=1,2"])

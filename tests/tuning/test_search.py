@@ -15,8 +15,15 @@ from scipy.special import softmax
 
 from qrkt_keras import data, zoo
 from qrkt_keras.training import TrainingInterrupted, classification_scores, fit
-from qrkt_keras.tuning import SearchError, Space, ZooHyperModel, read_search, search, trial_process
-from qrkt_keras.tuning.results import BudgetError
+from qrkt_keras.tuning import (
+    SearchError,
+    Space,
+    ZooHyperModel,
+    budgets,
+    read_search,
+    search,
+    trial_process,
+)
 
 # The package has a function of the module's name.
 module = sys.modules["qrkt_keras.tuning.search"]
@@ -121,6 +128,18 @@ def test_the_best_is_the_best(tuner, objective, jobs, tmp_path):
     assert result.best.score == pytest.approx(expected[objective])
     # No configuration twice.
     assert len({json.dumps(dict(trial.values)) for trial in result.trials}) == 6
+
+
+def test_each_search_has_a_name_of_its_own(jobs, tmp_path):
+    """By which a chief knows its workers."""
+    found = []
+    for folder, resume in (("a", False), ("b", False), ("a", True)):
+        options = {"output_dir": tmp_path / folder, "max_trials": 1, "progress": False}
+        search(hypermodel(), resume=resume, command="qrkt tune", **options)
+        kept = json.loads((tmp_path / folder / "search.json").read_text())
+        found.append(kept["id"])
+        assert kept["command"] == "qrkt tune"
+    assert found[0] == found[2] != found[1]
 
 
 def test_the_same_seed_draws_the_same(jobs, tmp_path):
@@ -232,7 +251,7 @@ def test_what_failed_is_run_again_when_asked(tuner, jobs, tmp_path):
         if number in (1, 2):
             raise MemoryError("another one's")
         if number == 4:
-            raise BudgetError("it is too slow")
+            raise budgets.BudgetError("it is too slow")
 
     jobs.raising = fail
     options = {"output_dir": tmp_path, "tuner": tuner, "progress": False}
@@ -418,12 +437,14 @@ def test_a_process_that_hangs_is_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(trial_process, "_SLACK", 0.2)
     result = search(hypermodel(max_seconds=0.1), output_dir=tmp_path, max_trials=1, progress=False)
     assert [trial.status for trial in result.trials] == ["failed"]
-    assert re.fullmatch(r"the process hung, and was ended after \d+ s", result.trials[0].reason)
+    assert re.fullmatch(
+        r"the process was not done in \d+ s, and was ended", result.trials[0].reason
+    )
 
 
 def test_the_time_of_a_trial_is_that_of_its_folds(monkeypatch):
     now = 0.0
-    monkeypatch.setattr(trial_process.time, "monotonic", lambda: now)
+    monkeypatch.setattr(budgets.time, "monotonic", lambda: now)
 
     def train(budget, first):
         nonlocal now
@@ -436,16 +457,18 @@ def test_the_time_of_a_trial_is_that_of_its_folds(monkeypatch):
             budget.on_epoch_end(epoch)
 
     # 5.5 s for a fold.
-    with pytest.raises(BudgetError, match=r"16 s. Received: 16.5 s for 10 epochs in each of 3 fol"):
-        train(trial_process._TimeBudget(16, 3), first=0.5)
+    with pytest.raises(
+        budgets.BudgetError, match=r"16 s. Received: 16.5 s for 10 epochs in each of 3 fol"
+    ):
+        train(budgets.TimeBudget(16, 3), first=0.5)
     assert now == 2.0
-    budget = trial_process._TimeBudget(17, 3)
+    budget = budgets.TimeBudget(17, 3)
     for _ in range(3):
         train(budget, first=0.5)
     # The second one begins later than those that were timed tell.
-    budget = trial_process._TimeBudget(11, 2)
+    budget = budgets.TimeBudget(11, 2)
     train(budget, first=0.5)
-    with pytest.raises(BudgetError, match=r"train 11 s. Received: 11.5 s in epoch 2 of 10"):
+    with pytest.raises(budgets.BudgetError, match=r"train 11 s. Received: 11.5 s in epoch 2 of 10"):
         train(budget, first=5)
 
 

@@ -52,8 +52,8 @@ def main() -> None:
     search = options.runs / TUNED
     if not options.report:
         runs.run_command("tune", *SEARCH, "--output", search, "--resume")
-        keep_search(search)
         write_preset(search)
+        keep_search(search)
     jobs = [(preset, "quantum", seed) for preset in MODELS for seed in SEEDS]
     jobs += [(TUNED, form, seed) for form in CONTROLS for seed in SEEDS[:3]]
     folders = {job: runs.run_folder(options.runs, *job) for job in jobs}
@@ -90,7 +90,9 @@ def write_preset(folder: Path) -> None:
             return
     model = zoo.from_preset(best, load_weights=False)
     target = zoo.read_preset(HAND_MADE).folder.with_name(TUNED)
-    zoo.save_to_preset(model, target, recipe=best.recipe, data=best.data, include_weights=False)
+    zoo.save_to_preset(
+        model, target, recipe=best.recipe, data=best.data, include_weights=False, overwrite=True
+    )
 
 
 def title(preset: str, form: str) -> str:

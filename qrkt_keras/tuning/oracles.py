@@ -152,10 +152,11 @@ class _Lasting:
         # Killed before it was given to anyone, it is drawn again, and is the same.
         self.trials = {key: self.trials[key] for key in self.start_order}
         for key in [key for key in self._retry_queue if self.trials[key].status != "RUNNING"]:
-            # Killed after it had ended.
+            # It has ended; that it does not go on KerasTuner writes only with what comes next.
             self._retry_queue.remove(key)
-            self._run_times[key] += 1
-            self.end_order.append(key)
+            if key not in self.end_order:
+                self._run_times[key] += 1
+                self.end_order.append(key)
         for trial in self.trials.values():
             self._after_end(trial)
         if self.is_shared:

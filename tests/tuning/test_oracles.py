@@ -61,19 +61,22 @@ def test_a_trial_that_nobody_was_given_never_began(tuner, tmp_path):
     assert again.hyperparameters.values == lost.hyperparameters.values
 
 
+@pytest.mark.parametrize("is_written", [False, True])
 @pytest.mark.parametrize("tuner", TUNERS)
-def test_a_trial_that_ended_is_not_run_again(tuner, tmp_path):
+def test_a_trial_that_ended_is_not_run_again(tuner, is_written, tmp_path):
     before = oracle(tmp_path, tuner)
     end(before, before.create_trial("t"), 0.1)
     trial = before.create_trial("t")
     kept = (tmp_path / "state" / "oracle.json").read_bytes()
     end(before, trial, 0.2)
-    # Killed when its end was written, and that it does not go on was not.
-    (tmp_path / "state" / "oracle.json").write_bytes(kept)
+    if not is_written:
+        # Killed when its end was written, and that it does not go on was not.
+        (tmp_path / "state" / "oracle.json").write_bytes(kept)
     after = oracle(tmp_path, tuner)
     assert [t.status for t in after.trials.values()] == ["COMPLETED"] * 2
     assert after.create_trial("t").trial_id not in {trial.trial_id}
-    assert len(after.end_order) == 2
+    assert sorted(after.end_order) == sorted(list(after.trials)[:2])
+    assert after._run_times == before._run_times
 
 
 @pytest.mark.parametrize("is_killed", [False, True])

@@ -209,20 +209,25 @@ class _Servicer(OracleServicer):
         return self._answer(super().GetTrial, request, context, request.trial_id)
 
     def EndTrial(self, request, context):
-        self._refuse_others(context)
-        key = request.trial.trial_id
+        key, end = request.trial.trial_id, super().EndTrial
         if key in self.oracle.end_order:  # told twice, for the answer was lost
-            return self._answer(super().EndTrial, request, context)
-        reason = dict(context.invocation_metadata()).get(_REASON, b"").decode()
-        self.oracle.reasons[key] = reason
-        answer = self._answer(super().EndTrial, request, context, key)
+            return self._answer(end, request, context)
+
+        def end_with_reason(request, context):
+            reason = dict(context.invocation_metadata()).get(_REASON, b"").decode()
+            self.oracle.reasons[key] = reason
+            return end(request, context)
+
+        answer = self._answer(end_with_reason, request, context, key)
         with self._caught(context):
             self._on_trial_end(self.oracle.trials[key])
         return answer
 
     def _answer(self, call, request, context, trial_id=None):
-        self._refuse_others(context)
-        who = dict(context.invocation_metadata()).get(_WHO)
+        told = dict(context.invocation_metadata())
+        who = told.get(_WHO)
+        if told.get(_WHICH, "") != self._search_id:
+            context.abort(_OTHER_SEARCH, f"{who} is of another search")
         with self._lock, self._caught(context):
             if who is not None:
                 self.heard[who] = time.monotonic()
@@ -234,11 +239,6 @@ class _Servicer(OracleServicer):
                         f"trial {trial_id} was given to another worker than {who}",
                     )
             return call(request, context)
-
-    def _refuse_others(self, context):
-        told = dict(context.invocation_metadata())
-        if told.get(_WHICH, "") != self._search_id:
-            context.abort(_OTHER_SEARCH, f"{told.get(_WHO)} is of another search")
 
     @contextlib.contextmanager
     def _caught(self, context):

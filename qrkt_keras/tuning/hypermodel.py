@@ -30,6 +30,7 @@ from qrkt_keras.zoo import (
     model_classes,
     read_preset,
 )
+from qrkt_keras.zoo.features import features_preset
 
 _AUGMENT = "augment."
 
@@ -128,7 +129,7 @@ class ZooHyperModel(keras_tuner.HyperModel):
                 "A feature network measures the images of GANs, and the preset is of class "
                 f"{self.source.class_name}. Received: features={features!r}"
             )
-        if self.is_gan and features is None and feature_network_for(self.examples.data) is None:
+        if self.is_gan and features is None and features_preset(self.examples.data) is None:
             raise PresetError(
                 "There is no preset features_DATA for this data set: features= names what "
                 f"generated images are measured by. Received: data={self.examples.data!r}"

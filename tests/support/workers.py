@@ -7,8 +7,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psutil
+
+from qrkt_keras.training import read_checkpoint
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -25,6 +28,17 @@ def gone(process: psutil.Process) -> bool:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def epochs_done(trial: Path) -> int:
+    """How many epochs of the trial in a folder are in its checkpoint."""
+    checkpoint = trial / "run" / "checkpoint.npz"
+    return read_checkpoint(checkpoint).metadata["epoch"] if checkpoint.exists() else 0
+
+
+def trains(trial: Path, beyond: int = 0) -> bool:
+    """Whether a trial has trained more than so many epochs, and has no result yet."""
+    return epochs_done(trial) > beyond and not (trial / "result.json").exists()
 
 
 def tf_configs(num: int = 2) -> list[str]:

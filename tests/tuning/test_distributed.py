@@ -15,10 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.workers import gone, wait_until
+from support.workers import epochs_done, gone, trains, wait_until
 
 from qrkt_keras import zoo
-from qrkt_keras.training import read_checkpoint
 from qrkt_keras.tuning import Space, distributed, read_search
 from qrkt_keras.tuning.oracles import make_oracle
 
@@ -79,16 +78,6 @@ def trial_of(folder, worker):
         if json.loads(facts.read_text())["worker"] == worker:
             return facts.parent
     return None
-
-
-def epochs_done(trial):
-    checkpoint = trial / "run" / "checkpoint.npz"
-    return read_checkpoint(checkpoint).metadata["epoch"] if checkpoint.exists() else 0
-
-
-def trains(trial, beyond=0):
-    """Whether a trial has trained more than so many epochs, and has no result yet."""
-    return epochs_done(trial) > beyond and not (trial / "result.json").exists()
 
 
 def finished(process):

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.workers import gone, wait_until
+from support.workers import epochs_done, gone, trains, wait_until
 
 from qrkt_keras import zoo
-from qrkt_keras.training import read_checkpoint
 from qrkt_keras.tuning import read_search
 
 JOB = Path(__file__).with_name("search_job.py")
@@ -46,14 +45,6 @@ def start():
         process.communicate()
 
 
-def trains(folder, number):
-    """Whether a trial has trained an epoch, and has no result yet."""
-    trial = folder / f"trial_{number:03d}"
-    if not (trial / "run" / "checkpoint.npz").exists():
-        return False
-    return epochs_done(folder, number) >= 1 and not (trial / "result.json").exists()
-
-
 def trainer(search, folder, number):
     """The process that trains a trial: the one that has its log open."""
     log = str(folder / f"trial_{number:03d}" / "log.txt")
@@ -64,14 +55,9 @@ def trainer(search, folder, number):
     raise AssertionError(f"nobody trains trial {number}")
 
 
-def epochs_done(folder, number):
-    path = folder / f"trial_{number:03d}" / "run" / "checkpoint.npz"
-    return read_checkpoint(path).metadata["epoch"]
-
-
 def test_a_trial_that_the_system_kills_ends_no_search(start, tmp_path):
     search = start(tmp_path, 2)
-    wait_until(lambda: trains(tmp_path, 1), PATIENCE)
+    wait_until(lambda: trains(tmp_path / "trial_001"), PATIENCE)
     trainer(search, tmp_path, 1).kill()
     _, said = search.communicate(timeout=PATIENCE)
     assert search.returncode == 0, said
@@ -83,14 +69,14 @@ def test_a_trial_that_the_system_kills_ends_no_search(start, tmp_path):
 
 def test_a_killed_search_goes_on(start, tmp_path):
     search = start(tmp_path, 2)
-    wait_until(lambda: trains(tmp_path, 2), PATIENCE)
+    wait_until(lambda: trains(tmp_path / "trial_002"), PATIENCE)
     child = trainer(search, tmp_path, 2)
     before = (tmp_path / "trial_001" / "result.json").read_bytes()
     search.kill()
     search.wait()
     # No trial outlives its search: two would write into one folder.
     wait_until(lambda: gone(child))
-    done = epochs_done(tmp_path, 2)
+    done = epochs_done(tmp_path / "trial_002")
     assert 1 <= done < EPOCHS and not (tmp_path / "trial_002" / "result.json").exists()
 
     again = start(tmp_path, 3)
@@ -111,7 +97,7 @@ def test_a_killed_search_goes_on(start, tmp_path):
 
 def test_an_interrupt_leaves_a_report(start, tmp_path):
     search = start(tmp_path, 3)
-    wait_until(lambda: trains(tmp_path, 2), PATIENCE)
+    wait_until(lambda: trains(tmp_path / "trial_002"), PATIENCE)
     # Of ctrl-C a terminal tells all processes of the group; trials are not in it.
     assert os.getpgid(trainer(search, tmp_path, 2).pid) != os.getpgid(search.pid)
     search.send_signal(signal.SIGINT)
@@ -121,4 +107,4 @@ def test_an_interrupt_leaves_a_report(start, tmp_path):
     assert [trial.status for trial in result.trials] == ["completed", "running"]
     assert "running" in (tmp_path / "report.html").read_text()
     assert zoo.from_preset(tmp_path / "best").count_params() == result.best.parameters
-    assert 1 <= epochs_done(tmp_path, 2) < EPOCHS
+    assert 1 <= epochs_done(tmp_path / "trial_002") < EPOCHS

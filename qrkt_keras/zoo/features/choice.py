@@ -10,6 +10,18 @@ from qrkt_keras.zoo.features.model import FeatureNetwork
 from qrkt_keras.zoo.presets import list_presets
 
 
+def features_preset(data: str) -> str | None:
+    """The zoo's preset that measures images of a data set, if it has one.
+
+    Example:
+
+    >>> features_preset("digits")
+    'features_digits'
+    """
+    name = f"features_{data}"
+    return name if name in list_presets() else None
+
+
 def feature_network_for(
     data: str, features: str | os.PathLike[str] | None = None
 ) -> FeatureExtractor | None:
@@ -36,7 +48,5 @@ def feature_network_for(
         return InceptionFeatures()
     if features is not None and (Path(features) / "saved_model.pb").is_file():
         return InceptionFeatures(features)
-    name = features or f"features_{data}"
-    if features is None and name not in list_presets():
-        return None
-    return FeatureNetwork.from_preset(name)
+    preset = features or features_preset(data)
+    return None if preset is None else FeatureNetwork.from_preset(preset)
